@@ -1,0 +1,22 @@
+import keras
+import pytest
+
+from tests import oracle
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+  """Initial weights are the same in every run, whichever tests run."""
+  keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session", params=[1, 2, 3])
+def exact(request):
+  """The exact model of one, two and three modalities."""
+  return oracle.LinearGaussian(request.param)
+
+
+@pytest.fixture(scope="session")
+def pair():
+  """The exact model of two modalities."""
+  return oracle.LinearGaussian(2)

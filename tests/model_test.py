@@ -1,0 +1,243 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import oracle
+from tf_mmvae import distributions, joint_posteriors
+from tf_mmvae.modality import Modality
+from tf_mmvae.model import MultimodalVAE, Prior
+from tf_mmvae.nets import images, sentences
+
+B, K = 4, 3
+MASK = {"a": np.array([1, 1, 0, 0], bool), "b": np.array([1, 0, 1, 0], bool)}  # c: all
+
+
+@pytest.fixture(scope="module")
+def trio():
+  exact = oracle.LinearGaussian(3)
+  return exact.model(shift=0.3), exact.sample(B)
+
+
+def noise_of(num_components, batch_size=B):
+  return joint_posteriors.uniform_noise([num_components, K, batch_size, 2], [0, 7])
+
+
+def only(values, *names):
+  return {name: values[name] for name in names}
+
+
+def log_w(particles):
+  return np.asarray(particles.log_pz - particles.log_qz + sum(particles.log_px.values()))
+
+
+# The prior.
+
+
+@pytest.mark.parametrize("family", list(oracle.FAMILIES))
+@pytest.mark.parametrize("learn_scale", [False, True])
+def test_prior_starts_at_mean_zero_and_scale_one(family, learn_scale):
+  prior = Prior(3, oracle.FAMILIES[family], learn_scale)
+  p, z = prior.distribution(), tf.random.stateless_normal([5, 3], [0, 0])
+  assert (p.batch_shape, p.event_shape) == ([], [3])
+  np.testing.assert_allclose(
+      p.log_prob(z), oracle.log_prob(family, np.asarray(z), 0., 1.), rtol=1e-5)
+
+
+def test_prior_scales_sum_to_the_latent_dim():
+  prior = Prior(4)
+  prior.raw_scale.assign([-1., 0., 2., 5.])
+  scale = prior.distribution().distribution.scale
+  np.testing.assert_allclose(tf.reduce_sum(scale), 4 + 4e-6, rtol=1e-6)
+  assert np.all(np.diff(scale) > 0)
+
+
+@pytest.mark.parametrize("learn_prior", [False, True])
+def test_learnt_prior_moves_and_fixed_one_does_not(pair, learn_prior):
+  model, x = pair.model(learn_prior=learn_prior), pair.sample(B)
+  trained = [v.path for v in model.trainable_variables]
+  assert ("prior/raw_scale" in trained) == learn_prior
+  with tf.GradientTape() as tape:
+    particles = model.particles(x, noise_of(2))
+    loss = -tf.reduce_mean(particles.log_pz)
+  gradients = tape.gradient(loss, model.trainable_variables)
+  before = np.copy(model.prior.raw_scale)
+  keras.optimizers.SGD(0.1).apply_gradients(
+      (g, v) for g, v in zip(gradients, model.trainable_variables, strict=True) if g is not None)
+  assert np.all(before != model.prior.raw_scale) == learn_prior
+  if learn_prior:
+    z = np.reshape(particles.z, [-1, 2])  # d log p(z) / d scale_d = z_d^2 - 1 at scales 1
+    by_scale = -(z**2 - 1).mean(0)
+    expected = by_scale - by_scale.mean()  # through 2 softmax(raw) at raw = 0
+    np.testing.assert_allclose(before - model.prior.raw_scale, 0.1 * expected, rtol=1e-3)
+
+
+# Names and missing modalities.
+
+
+def named(*names):
+  return [Modality(name, (3,), keras.layers.Dense(4), keras.layers.Dense(3),
+                   distributions.normal_likelihood) for name in names]
+
+
+@pytest.mark.parametrize("names", [["a", "a"], []])
+def test_modalities_need_names_of_their_own(names):
+  with pytest.raises(ValueError, match="names of their own, and be at least one; got"):
+    MultimodalVAE(named(*names), Prior(2))
+
+
+@pytest.mark.parametrize("names", [["a", "z"], []])
+def test_unknown_modalities_and_none_are_refused(trio, names):
+  model, x = trio
+  with pytest.raises(ValueError) as error:
+    model.posterior({name: x["a"] for name in names})
+  assert str(error.value) == (
+      f"expected some of the modalities ['a', 'b', 'c'], got {names}")
+
+
+def test_wrong_shape_is_refused(trio):
+  model, x = trio
+  with pytest.raises(ValueError, match=r"modality 'b': expected \[3\], got \[2\]"):
+    model.posterior({"b": x["a"]})
+
+
+def test_keras_saving_is_refused(trio):
+  with pytest.raises(TypeError, match="config.gin"):
+    trio[0].get_config()
+
+
+@pytest.mark.parametrize("names", ["a", "c", "ab", "bc", "abc"])
+def test_subset_of_keys_is_the_mask_with_the_others_absent(trio, names):
+  model, x = trio
+  noise = noise_of(3)
+  rows = ["abc".index(name) for name in names]
+  mask = {name: np.full(B, name in names) for name in "abc"}
+  masked = model.particles(x, noise, mask)
+  subset = model.particles(only(x, *names), tf.gather(noise, rows))
+  assert model.num_components(only(x, *names)) == len(names)
+  for everything, part in zip(masked[:3], subset[:3], strict=True):
+    np.testing.assert_allclose(tf.gather(everything, rows), part, rtol=1e-4, atol=1e-5)
+  for name in "abc":
+    expected = subset.log_px[name] if name in names else tf.zeros([len(names), K, B])
+    np.testing.assert_allclose(tf.gather(masked.log_px[name], rows), expected, rtol=1e-4)
+
+
+def test_mask_says_it_for_single_examples(trio):
+  model, x = trio
+  noise = noise_of(3)
+  masked = model.particles(x, noise, MASK)
+  for b in range(B):
+    names = [name for name in "abc" if MASK.get(name, np.full(B, True))[b]]
+    rows = ["abc".index(name) for name in names]
+    alone = model.particles(
+        {name: x[name][b:b + 1] for name in names}, tf.gather(noise, rows)[:, :, b:b + 1])
+    np.testing.assert_allclose(log_w(masked)[rows, :, b:b + 1], log_w(alone), rtol=1e-4, atol=1e-4)
+
+
+def test_absent_values_reach_neither_values_nor_gradients(trio):
+  model, x = trio
+  results = []
+  for held in [0., np.nan]:
+    x_held = {**x, **{n: tf.where(m[:, None], x[n], held) for n, m in MASK.items()}}
+    with tf.GradientTape() as tape:
+      particles = model.particles(x_held, noise_of(3), MASK)
+      loss = tf.reduce_sum(particles.log_pz - particles.log_qz) + tf.add_n(
+          [tf.reduce_sum(nats) for nats in particles.log_px.values()])
+    results.append([loss, *tape.gradient(loss, model.trainable_variables)])
+  for expected, result in zip(*results, strict=True):
+    assert np.all(np.isfinite(result))
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_order_of_the_modalities_orders_the_strata_alone(trio):
+  model, x = trio
+  turned = MultimodalVAE(list(model.modalities.values())[::-1], model.prior)
+  noise = noise_of(3)
+  np.testing.assert_allclose(
+      log_w(turned.particles(x, noise[::-1])), log_w(model.particles(x, noise))[::-1],
+      rtol=1e-4, atol=1e-4)
+
+
+# Particles.
+
+
+@pytest.mark.parametrize("batch_size", [1, B])
+def test_particles_are_samples_and_their_densities(exact, batch_size):
+  model, x = exact.model(shift=0.3), exact.sample(batch_size)
+  num_components = len(exact.names)
+  particles = model.particles(x, noise_of(num_components, batch_size))
+  z = np.asarray(particles.z, float)
+  assert z.shape == (num_components, K, batch_size, 2)
+  locs, scales = oracle.split_raw(oracle.raw_parameters(model, x))
+  np.testing.assert_allclose(
+      particles.log_pz, oracle.log_prob("normal", z, 0., 1.), rtol=1e-4)
+  np.testing.assert_allclose(
+      sum(particles.log_px.values()), exact.log_joint(x, z) - oracle.log_prob("normal", z, 0., 1.),
+      rtol=1e-4)
+  log_pi = np.full(num_components, -np.log(num_components))
+  expected = [oracle.mixture_log_prob("normal", z[s, k, b], locs[:, b], scales[:, b], log_pi)
+              for s, k, b in np.ndindex(z.shape[:3])]
+  np.testing.assert_allclose(np.ravel(particles.log_qz), expected, rtol=1e-4)
+
+
+def test_exact_expert_alone_has_constant_weights():
+  exact = oracle.LinearGaussian(1)
+  x = exact.sample(B)
+  expected = np.broadcast_to(exact.log_evidence(x), [1, K, B])
+  np.testing.assert_allclose(
+      log_w(exact.model().particles(x, noise_of(1))), expected, rtol=1e-4)
+
+
+def test_score_of_given_latents_is_that_of_particles(trio):
+  model, x = trio
+  particles = model.particles(x, noise_of(3), MASK)
+  again = model.score(x, particles.z, model.posterior(x, MASK), MASK)
+  np.testing.assert_array_equal(log_w(again), log_w(particles))
+
+
+def test_likelihoods_of_every_modality(trio):
+  model, _ = trio
+  likelihoods = model.likelihoods(tf.zeros([2, B, 2]))
+  assert {n: p.batch_shape + p.event_shape for n, p in likelihoods.items()} == {
+      n: [2, B, size] for n, size in oracle.SIZES.items()}
+
+
+def test_particles_in_a_graph_of_unknown_batch(trio):
+  model, x = trio
+
+  @tf.function(input_signature=[
+      {n: tf.TensorSpec([None, size]) for n, size in oracle.SIZES.items()},
+      tf.TensorSpec([3, K, None, 2]), {n: tf.TensorSpec([None], tf.bool) for n in MASK}])
+  def run(x, noise, mask):
+    return model.particles(x, noise, mask)
+
+  mask = {n: tf.constant(m) for n, m in MASK.items()}
+  np.testing.assert_allclose(log_w(run(x, noise_of(3), mask)),
+                             log_w(model.particles(x, noise_of(3), mask)), rtol=1e-4)
+
+
+# Checkpoints.
+
+
+def image_and_sentence(seed):
+  """A model with every kind of part; its values depend on the seed."""
+  model = MultimodalVAE(
+      [Modality("image", (4, 4, 3), images.ConvEncoder(2, [2, 3]),
+                images.ConvDecoder((4, 4, 3), [3, 2]), distributions.laplace_likelihood),
+       Modality("sentence", (5,), sentences.RecurrentEncoder(2, 7, 3, 4),
+                sentences.RecurrentDecoder(7, 5, 3, 4), distributions.sentence_likelihood,
+                dtype="int32")], Prior(2))
+  rng = np.random.default_rng(seed)
+  model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
+  return model
+
+
+def test_checkpoint_holds_every_variable_and_restores_it(tmp_path):
+  model, fresh = image_and_sentence(0), image_and_sentence(1)
+  path = tf.train.Checkpoint(model=model).save(str(tmp_path / "model"))
+  held = [shape for name, shape in tf.train.list_variables(path) if name.startswith("model/")]
+  assert sorted(held) == sorted(list(v.shape) for v in model.weights)
+  assert len(held) > 20
+  tf.train.Checkpoint(model=fresh).restore(path).assert_consumed()
+  for v, expected in zip(fresh.weights, model.weights, strict=True):
+    np.testing.assert_array_equal(v, expected)

@@ -1,0 +1,168 @@
+"""Examples: a data set in memory, read by position, so that a batch depends on (seed, step)."""
+
+import numpy as np
+import tensorflow as tf
+
+
+class Examples:
+  """Examples held in memory and read by position.
+
+  A batch is a pair of dicts `(x, y)`: `x` the modalities, `y` labels and the like.
+
+  Args:
+    name: the data set's name, for messages.
+    num_examples: how many examples there are.
+    read: a function in TensorFlow ops, positions int64 [B] in [0, num_examples) -> `(x, y)`.
+
+  Raises:
+    ValueError: there are no examples.
+  """
+
+  def __init__(self, name, num_examples, read):
+    if num_examples < 1:
+      raise ValueError(f"data set '{name}' is empty")
+    self.name = name
+    self.num_examples = int(num_examples)
+    self.read = read
+
+  def shuffled_batches(self, batch_size, seed, first_step=0):
+    """Every example once an epoch in a new order, without end.
+
+    Batch `step` depends on (seed, step) alone: a run resumed at `first_step` sees the batches
+    that it would have seen.
+    A batch may reach over the end of an epoch into the next one.
+
+    Args:
+      batch_size: examples a batch, B.
+      seed: an integer.
+      first_step: the step of the first batch.
+
+    Returns:
+      An infinite `tf.data.Dataset` of `(x, y)`, each tensor [B, ...].
+
+    Raises:
+      ValueError: `batch_size` is below 1 or `first_step` below 0.
+    """
+    self._check_batch_size(batch_size)
+    if first_step < 0:
+      raise ValueError(f"data set '{self.name}': first_step must be at least 0, got {first_step}")
+
+    def read(i):
+      epoch = i // self.num_examples
+      # `tf.random.experimental.index_shuffle` takes no seed an element; the op under it does.
+      seeds = tf.stack([seed + 0 * epoch, epoch, tf.ones_like(epoch)], axis=-1)  # [B, 3]
+      position = tf.raw_ops.RandomIndexShuffle(
+        index=i % self.num_examples,
+        seed=seeds,
+        max_index=tf.constant(self.num_examples - 1, tf.int64),
+        rounds=4,
+      )
+      return self.read(position)
+
+    counter = tf.data.Dataset.range(first_step * batch_size, 2**62)
+    return _read_batches(counter.batch(batch_size, drop_remainder=True), read)
+
+  def batches(self, batch_size):
+    """Every example once, in order.
+
+    Args:
+      batch_size: examples a batch, B.
+
+    Returns:
+      A finite `tf.data.Dataset` of `(x, y)`, each tensor [B, ...]; the last batch may be smaller.
+
+    Raises:
+      ValueError: `batch_size` is below 1.
+    """
+    self._check_batch_size(batch_size)
+    return _read_batches(tf.data.Dataset.range(self.num_examples).batch(batch_size), self.read)
+
+  def subset(self, indices):
+    """The examples at `indices`, int [N], in that order.
+
+    Raises:
+      ValueError: `indices` is empty or reaches outside the data set.
+    """
+    indices = np.asarray(indices, np.int64).reshape([-1])
+    if indices.size and not 0 <= indices.min() <= indices.max() < self.num_examples:
+      raise ValueError(
+        f"data set '{self.name}': indices must be in [0, {self.num_examples}), "
+        f"got {indices.min()} to {indices.max()}"
+      )
+    indices = _on_cpu(indices)
+    return Examples(self.name, len(indices), lambda i: self.read(tf.gather(indices, i)))
+
+  def _check_batch_size(self, batch_size):
+    if batch_size < 1:
+      raise ValueError(f"data set '{self.name}': batch_size must be at least 1, got {batch_size}")
+
+
+def images_with_captions(name, images, captions, labels, tokenizer):
+  """Pairs of an image and one of its captions.
+
+  Pair `i` is image `i // C` with its caption `i % C`; all pairs share one array of images.
+
+  Args:
+    name: the data set's name, for messages.
+    images: uint8 [N, H, W, 3].
+    captions: N lists of C strings.
+    labels: {name: int [N]}.
+    tokenizer: a `Tokenizer`; L is its length.
+
+  Returns:
+    `Examples` with x = {"image": float32 [B, H, W, 3] in [0, 1], "sentence": int32 [B, L]} and
+    y = {each label: int32 [B], "image_index": int32 [B], "caption": string [B]}.
+
+  Raises:
+    ValueError: there are no images, or the captions or labels do not match them in number.
+  """
+  num_captions = _captions_per_image(name, images, captions)
+  for label, values in labels.items():
+    if len(values) != len(images):
+      raise ValueError(
+        f"data set '{name}', label '{label}': expected {len(images)} values, got {len(values)}"
+      )
+  sentences = [caption for of_image in captions for caption in of_image]
+  images = _on_cpu(images, tf.uint8)  # [N, H, W, 3]
+  tokens = _on_cpu(tokenizer.encode(sentences))  # [N * C, L]
+  sentences = _on_cpu(sentences)  # [N * C]
+  labels = {label: _on_cpu(values, tf.int32) for label, values in labels.items()}
+
+  def read(i):
+    image_index = i // num_captions
+    x = {
+      "image": tf.cast(tf.gather(images, image_index), tf.float32) / 255.0,
+      "sentence": tf.gather(tokens, i),
+    }
+    y = {label: tf.gather(values, image_index) for label, values in labels.items()}
+    y["image_index"] = tf.cast(image_index, tf.int32)
+    y["caption"] = tf.gather(sentences, i)
+    return x, y
+
+  return Examples(name, len(sentences), read)
+
+
+def _captions_per_image(name, images, captions):
+  if len(images) == 0:
+    raise ValueError(f"data set '{name}' is empty")
+  if len(captions) != len(images):
+    raise ValueError(
+      f"data set '{name}': expected captions for {len(images)} images, got {len(captions)}"
+    )
+  counts = {len(of_image) for of_image in captions}
+  if len(counts) > 1 or counts == {0}:
+    raise ValueError(
+      f"data set '{name}': every image must have the same number of captions, at least one, "
+      f"got {min(counts)} to {max(counts)}"
+    )
+  return counts.pop()
+
+
+def _on_cpu(values, dtype=None):
+  """An eager tensor: a function that uses it captures it instead of copying it into its graph."""
+  with tf.device("CPU:0"):
+    return tf.identity(tf.convert_to_tensor(values, dtype))
+
+
+def _read_batches(positions, read):
+  return positions.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

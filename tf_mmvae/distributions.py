@@ -1,0 +1,149 @@
+"""Families of distributions: raw network outputs in, `tfd.Distribution` out.
+
+A latent family maps raw parameters [..., 2 D] to a distribution with batch [...] and event [D].
+A likelihood maps a decoder and latents [..., B, D] to a distribution with batch [..., B] whose
+event is one observation. Log-densities are in nats.
+"""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
+
+MIN_SCALE = 1e-6
+
+
+def softplus_scale(raw):
+  """Positive scales, each free: softplus(raw) + 1e-6. [..., D] -> [..., D]."""
+  return tf.nn.softplus(raw) + MIN_SCALE
+
+
+def softmax_scale(raw):
+  """Scales that sum to D, so that none can grow but at the others' cost. [..., D] -> [..., D].
+
+  Source: the MNIST-SVHN model of Shi et al. (2019).
+  """
+  return tf.nn.softmax(raw) * tf.cast(tf.shape(raw)[-1], raw.dtype) + MIN_SCALE
+
+
+def laplace(raw, scale=softplus_scale):
+  """Laplace over [D] from raw (location, scale) [..., 2 D]; `scale` maps raw scales to positive."""
+  loc, raw_scale = tf.split(raw, 2, axis=-1)
+  return tfd.Independent(tfd.Laplace(loc, scale(raw_scale)), 1)
+
+
+def normal(raw, scale=softplus_scale):
+  """Gaussian with diagonal covariance over [D] from raw (location, scale) [..., 2 D]."""
+  loc, raw_scale = tf.split(raw, 2, axis=-1)
+  return tfd.Independent(tfd.Normal(loc, scale(raw_scale)), 1)
+
+
+def stop_gradient(distribution):
+  """The same distribution with its parameters frozen."""
+  return tf.nest.map_structure(tf.stop_gradient, distribution, expand_composites=True)
+
+
+def fold(network, z):
+  """Applies a network made for [N, D] to z [..., D]; returns [..., *output]."""
+  outputs = network(tf.reshape(z, [-1, z.shape[-1]]))
+  return tf.reshape(outputs, tf.concat([tf.shape(z)[:-1], tf.shape(outputs)[1:]], axis=0))
+
+
+def _location_likelihood(family, decoder, z, scale):
+  mean = fold(decoder, z)
+  return tfd.Independent(
+      family(mean, tf.constant(scale, mean.dtype)), mean.shape.rank - z.shape.rank + 1)
+
+
+def laplace_likelihood(decoder, z, scale=0.75):
+  """Laplace of fixed scale b around the decoder's output, independent over an observation.
+
+  Its log-density is at most -size log(2 b) nats, so values compare at equal b alone.
+  """
+  return _location_likelihood(tfd.Laplace, decoder, z, scale)
+
+
+def normal_likelihood(decoder, z, scale=1.0):
+  """Gaussian of fixed standard deviation around the decoder's output."""
+  return _location_likelihood(tfd.Normal, decoder, z, scale)
+
+
+def sentence_likelihood(decoder, z):
+  """Words of a sentence given z, as far as its end; see `SentenceDistribution`."""
+  return SentenceDistribution(decoder, z)
+
+
+class SentenceDistribution(tfd.Distribution):
+  """Sentences of word ids [L], written word by word by a sentence decoder.
+
+  `log_prob` is teacher-forced and sums log p(word_t | words_<t, z) up to and with the end token;
+  padding after it has probability 1. `sample` and `mode` (greedy) decode in the graph. A sentence
+  that reaches L words is cut there.
+
+  The decoder offers `decoder(z [..., B, D], words [B, L]) -> logits [..., B, L, V]`, and for writing
+  `start(z [N, D]) -> state` and `step(state, word [N]) -> (logits [N, V], state)`; logits at t see
+  the words before t alone. Ids 0 and 1 are padding and end; padding is never written before an end.
+  """
+
+  PAD, END = 0, 1
+
+  def __init__(self, decoder, z, validate_args=False, allow_nan_stats=True,
+               name="SentenceDistribution"):
+    parameters = dict(locals())
+    self._decoder, self._z = decoder, z
+    super().__init__(
+        dtype=tf.int32, reparameterization_type=tfd.NOT_REPARAMETERIZED,
+        validate_args=validate_args, allow_nan_stats=allow_nan_stats, parameters=parameters,
+        name=name)
+
+  @classmethod
+  def _parameter_properties(cls, dtype, num_classes=None):
+    return {}
+
+  def _batch_shape(self):
+    return self._z.shape[:-1]
+
+  def _batch_shape_tensor(self):
+    return tf.shape(self._z)[:-1]
+
+  def _event_shape(self):
+    return tf.TensorShape([self._decoder.length])
+
+  def _event_shape_tensor(self):
+    return tf.constant([self._decoder.length])
+
+  def _log_prob(self, words):
+    logits = _without_padding(self._decoder(self._z, words))  # [..., B, L, V]
+    targets = tf.broadcast_to(words, tf.shape(logits)[:-1])
+    nats = -tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)  # [..., B, L]
+    return tf.reduce_sum(tf.where(tf.equal(words, self.PAD), 0., nats), axis=-1)
+
+  def _sample_n(self, n, seed=None):
+    seeds = tfp.random.split_seed(seed, n=self._decoder.length)
+    z = tf.repeat(self._z[tf.newaxis], n, axis=0)
+
+    def draw(t, logits):
+      return tf.random.stateless_categorical(logits, 1, tf.gather(seeds, t), dtype=tf.int32)[:, 0]
+
+    return self._write(z, draw)
+
+  def _mode(self):
+    return self._write(self._z, lambda t, logits: tf.argmax(logits, -1, output_type=tf.int32))
+
+  def _write(self, z, choose):
+    """z [..., D] -> words [..., L], the word at t chosen by `choose(t, logits [N, V]) -> [N]`."""
+    flat = tf.reshape(z, [-1, z.shape[-1]])
+    word = tf.zeros([tf.shape(flat)[0]], tf.int32)
+    state, ended, words = self._decoder.start(flat), tf.zeros_like(word, tf.bool), []
+    for t in range(self._decoder.length):
+      logits, state = self._decoder.step(state, word)
+      word = tf.where(ended, self.PAD, choose(t, _without_padding(logits)))
+      ended = ended | tf.equal(word, self.END)
+      words.append(word)
+    return tf.reshape(tf.stack(words, -1), tf.concat([tf.shape(z)[:-1], [len(words)]], 0))
+
+
+def _without_padding(logits):
+  """Takes the padding id out of the choice. [..., V] -> [..., V]."""
+  pad = tf.one_hot(SentenceDistribution.PAD, logits.shape[-1], dtype=logits.dtype)
+  return logits - 1e9 * pad

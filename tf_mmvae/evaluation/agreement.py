@@ -1,0 +1,76 @@
+"""How often what was translated still has the attributes of what it was translated from."""
+
+import numpy as np
+import tensorflow as tf
+
+from tf_mmvae.evaluation import translation
+
+
+class Agreement:
+  """Share of translated examples whose attributes, as a reader sees them, are the true ones.
+
+  For each source, target and attribute that the readers of both know: from one sample of the
+  source's expert and the decoder's mode. Beside it stand the reader's share on the true targets
+  (`ceiling`), and the share against the attributes of another example (`chance`).
+  """
+
+  def __init__(self, readers, tokenizers=None, num_examples=1000, batch_size=100, seed=0):
+    """Sets the readers.
+
+    Args:
+      readers: {modality: function (observations) -> {attribute: int [N]}}; an attribute is scored
+        where the labels have it.
+      tokenizers: {modality: object with `decode`} of those in words; their readers read strings.
+      num_examples: how many of the data set's examples, evenly spread.
+      batch_size: examples decoded at once.
+      seed: of the latent samples.
+    """
+    self._readers, self._tokenizers = readers, tokenizers or {}
+    self._num_examples, self._batch_size, self._seed = num_examples, batch_size, seed
+
+  def __call__(self, model, dataset):
+    """{"source_to_target/attribute": (share, standard error, number)}, and its chance and ceiling."""
+    num = min(self._num_examples, dataset.num_examples)
+    positions = np.linspace(0, dataset.num_examples - 1, num).astype(int)
+    translated, true, labels = self._translate(model, dataset.subset(positions))
+    truth = {name: reader(true[name]) for name, reader in self._readers.items()}
+    values = {}
+    for target, reader in self._readers.items():
+      for source in model.modalities:
+        if source == target:
+          continue
+        attributes = [a for a in truth[target] if a in labels and a in truth.get(source, labels)]
+        others = {a: np.roll(labels[a], num // 2) for a in attributes}
+        seen = reader(translated[source, target])
+        _note(values, f"{source}_to_{target}", seen, labels, attributes)
+        _note(values, f"{source}_to_{target}/chance", seen, others, attributes)
+        _note(values, f"{source}_to_{target}/ceiling", truth[target], labels, attributes)
+    return values
+
+  def _translate(self, model, dataset):
+    @tf.function(reduce_retracing=True)
+    def batch(source, x, seed):
+      z = translation.sample_posterior(model, {source: x[source]}, seed)
+      return translation.decode(model, z, [t for t in self._readers if t != source])
+
+    translated, true, labels = {}, {}, {}
+    for i, (x, y) in enumerate(dataset.batches(self._batch_size)):
+      for target in self._readers:
+        true.setdefault(target, []).append(self._shown(target, x[target]))
+      for name, value in y.items():
+        labels.setdefault(name, []).append(value.numpy())
+      for source in model.modalities:
+        for target, value in batch(source, x, tf.constant([self._seed, i], tf.int64)).items():
+          translated.setdefault((source, target), []).append(self._shown(target, value))
+    return tuple({k: np.concatenate(v) for k, v in d.items()} for d in (translated, true, labels))
+
+  def _shown(self, target, value):
+    return np.asarray(self._tokenizers[target].decode(value) if target in self._tokenizers else value)
+
+
+def _note(values, name, seen, labels, attributes):
+  for attribute in attributes:
+    right = np.asarray(seen[attribute]) == labels[attribute]
+    share = float(np.mean(right))
+    error = float(np.std(right, ddof=1) / np.sqrt(len(right))) if len(right) > 1 else float("nan")
+    values[f"{name}/{attribute}"] = (share, error, len(right))

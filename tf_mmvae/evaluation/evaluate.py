@@ -1,0 +1,45 @@
+"""Metrics of a model on a data set, kept as JSON."""
+
+import json
+import os
+
+
+class Evaluation:
+  """Measures a model by named metrics on a held-out data set."""
+
+  def __init__(self, dataset, metrics):
+    """Sets what is measured.
+
+    Args:
+      dataset: held-out examples.
+      metrics: {name: function (model, dataset) -> {figure: (value, standard error, number)}}.
+    """
+    self._dataset, self._metrics = dataset, metrics
+
+  def __call__(self, model, results_dir):
+    """{name: {figure: (value, standard error, number)}}.
+
+    Writes `name`.json into `results_dir` for each metric: {figure: {"value", "stderr", "n"}}.
+    """
+    os.makedirs(results_dir, exist_ok=True)
+    results = {}
+    for name, metric in self._metrics.items():
+      results[name] = metric(model, self._dataset)
+      figures = {figure: dict(zip(("value", "stderr", "n"), entry, strict=True))
+                 for figure, entry in results[name].items()}
+      path = os.path.join(results_dir, f"{name}.json")
+      with open(f"{path}.unfinished", "w", encoding="utf-8") as file:
+        json.dump(figures, file, indent=2)
+      os.replace(f"{path}.unfinished", path)
+    return results
+
+
+def table(results):
+  """The figures of an `Evaluation` as lines of text."""
+  lines = []
+  for metric, figures in results.items():
+    lines.append(f"{metric}:")
+    width = max(map(len, figures))
+    lines += [f"  {figure:<{width}}  {value:10.4g} +- {error:.2g}  (n = {num})"
+              for figure, (value, error, num) in figures.items()]
+  return "\n".join(lines)

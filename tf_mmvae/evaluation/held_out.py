@@ -1,0 +1,44 @@
+"""The training objective and the unweighted bound on data that was not trained on."""
+
+import numpy as np
+import tensorflow as tf
+
+from tf_mmvae import joint_posteriors, objectives
+
+
+class HeldOut:
+  """Means over examples of the `objective` with its weights, and of bounds with weights 1, in nats.
+
+  `elbo`, `iwae` and `iwae_tight` share their samples; E[iwae_tight] <= log p(x) (see `objectives`).
+  """
+
+  def __init__(self, estimator, num_samples, num_examples=None, batch_size=32, seed=0):
+    """`estimator` is that of training, `num_samples` K; None takes all examples, else some, evenly."""
+    self._estimator, self._num_samples = estimator, num_samples
+    self._num_examples, self._batch_size, self._seed = num_examples, batch_size, seed
+
+  def __call__(self, model, dataset):
+    """{name: (mean, standard error over examples, number of examples)}."""
+    @tf.function(reduce_retracing=True)
+    def batch(x, i):
+      num_examples = tf.shape(next(iter(x.values())))[0]
+      shape = [model.num_components(x), self._num_samples, num_examples, model.latent_dim]
+      noise = joint_posteriors.uniform_noise(shape, tf.stack([self._seed, i]))
+      estimate = self._estimator(model, x, noise)
+      log_w = objectives.log_weights(estimate.particles)
+      return {"objective": estimate.objective,
+              **{b.__name__: b(log_w, estimate.log_pi) for b in objectives.BOUNDS}}
+
+    if self._num_examples and self._num_examples < dataset.num_examples:
+      positions = np.linspace(0, dataset.num_examples - 1, self._num_examples).astype(int)
+      dataset = dataset.subset(positions)
+    values = {}
+    for i, (x, _) in enumerate(dataset.batches(self._batch_size)):
+      for name, value in batch(x, tf.constant(i)).items():
+        values.setdefault(name, []).append(value.numpy())
+    return {name: _mean(np.concatenate(v).astype(np.float64)) for name, v in values.items()}
+
+
+def _mean(values):
+  error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+  return float(np.mean(values)), float(error), len(values)

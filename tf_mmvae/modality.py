@@ -1,0 +1,82 @@
+"""A modality: one kind of observation with its own encoder and decoder."""
+
+import keras
+import tensorflow as tf
+
+from tf_mmvae import distributions
+
+
+class Modality(keras.layers.Layer):
+  """Encoder, decoder, posterior family and likelihood under one name.
+
+  Networks map tensors to tensors; this class makes distributions of them.
+  """
+
+  def __init__(self, name, shape, encoder, decoder, likelihood,
+               posterior=distributions.laplace, dtype="float32"):
+    """Joins the parts.
+
+    Args:
+      name: key of this modality in `x`.
+      shape: of one observation, such as (64, 64, 3), or (32,) for a sentence.
+      encoder: network [B, *shape] -> raw parameters [B, 2 D] of the expert.
+      decoder: network of the likelihood; most map [N, D] -> [N, *shape].
+      likelihood: function (decoder, z [..., B, D]) -> `tfd.Distribution`, batch [..., B], event
+        `shape`.
+      posterior: family of the expert, function raw [B, 2 D] -> `tfd.Distribution`.
+      dtype: of an observation: "float32", or "int32" for word ids.
+    """
+    super().__init__(name=name)
+    self.spec = tf.TensorSpec([None, *shape], dtype, name=name)
+    self.encoder = encoder
+    self.decoder = decoder
+    self._likelihood = likelihood
+    self._posterior = posterior
+
+  def check(self, x):
+    """Raises ValueError unless x is a batch of this modality's observations."""
+    expected, got = self.spec.shape.as_list()[1:], list(x.shape[1:])
+    if got != expected:
+      raise ValueError(f"modality '{self.name}': expected {expected}, got {got}")
+    if self.spec.dtype.is_floating != x.dtype.is_floating:
+      raise ValueError(
+          f"modality '{self.name}': expected {self.spec.dtype.name}, got {x.dtype.name}")
+
+  def posterior(self, x, training=False, mask=None):
+    """The expert q(z | x_m). x [B, *shape], mask bool [B] -> batch [B], event [D].
+
+    Absent observations never reach the encoder: what they hold cannot reach a gradient.
+    """
+    self.check(x)
+    if mask is not None:
+      x = tf.where(_expand(mask, x), x, tf.zeros_like(x))
+    return self._posterior(self.encoder(x, training=training))
+
+  def likelihood(self, z, training=False):
+    """p(x_m | z). z [..., B, D] -> `tfd.Distribution`, batch [..., B], event one observation."""
+    return self._likelihood(_InMode(self.decoder, training), z)
+
+  def log_likelihood(self, x, z, training=False, mask=None):
+    """log p(x_m | z) in nats, 0 where absent. x [B, *shape], z [..., B, D] -> [..., B]."""
+    if mask is not None:
+      x = tf.where(_expand(mask, x), x, tf.zeros_like(x))
+    log_px = self.likelihood(z, training).log_prob(x)
+    return log_px if mask is None else tf.where(mask, log_px, 0.)
+
+
+class _InMode:
+  """A network with its `training` argument set."""
+
+  def __init__(self, network, training):
+    self._network, self._training = network, training
+
+  def __call__(self, *inputs):
+    return self._network(*inputs, training=self._training)
+
+  def __getattr__(self, name):
+    return getattr(self._network, name)
+
+
+def _expand(mask, x):
+  """mask [B] -> [B, 1, ...] of the rank of x."""
+  return tf.reshape(mask, [-1] + [1] * (x.shape.rank - 1))

@@ -1,0 +1,102 @@
+"""Networks for sentences of word ids [B, L]; id 0 is padding.
+
+A sentence decoder offers `decoder(z [..., B, D], words [B, L]) -> logits [..., B, L, V]`, where the
+logits at t may depend on words before t alone, and for writing `start(z [N, D]) -> state` and
+`step(state, word [N]) -> (logits [N, V], state)`, `word` being the one before (0 at first).
+"""
+
+import keras
+from keras import ops
+
+
+class RecurrentEncoder(keras.Model):
+  """Sentences [B, L] -> raw parameters [B, 2 D]: a GRU each way, the maximum over words, a head."""
+
+  def __init__(self, latent_dim, vocabulary_size, embedding_dim=64, units=128, **kwargs):
+    super().__init__(**kwargs)
+    self._config = {"latent_dim": latent_dim, "vocabulary_size": vocabulary_size,
+                    "embedding_dim": embedding_dim, "units": units}
+    self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim)
+    self.reader = keras.layers.Bidirectional(keras.layers.GRU(units, return_sequences=True))
+    self.head = keras.layers.Dense(2 * latent_dim)
+
+  def call(self, words, training=False):
+    seen = ops.not_equal(words, 0)  # [B, L]
+    states = self.reader(self.embedding(words), mask=seen, training=training)  # [B, L, 2 units]
+    states = ops.where(seen[..., None], states, -1.)  # -1 is the least a GRU can say
+    return self.head(ops.max(states, axis=1))
+
+  def get_config(self):
+    return {**super().get_config(), **self._config}
+
+
+class RecurrentDecoder(keras.Model):
+  """Writes a word given z and the words before it.
+
+  A GRU reads the words once a sentence; z enters after it, by scaling and shifting the GRU's state.
+  So K latents for one sentence cost K small dense layers and not K recurrent passes.
+  """
+
+  def __init__(self, vocabulary_size, length=32, embedding_dim=64, units=128, **kwargs):
+    super().__init__(**kwargs)
+    self.length = length
+    self._config = {"vocabulary_size": vocabulary_size, "length": length,
+                    "embedding_dim": embedding_dim, "units": units}
+    self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim)
+    self.writer = keras.layers.GRU(units, return_sequences=True)
+    self.heard = keras.layers.Dense(2 * units, "relu")
+    self.told = keras.layers.Dense(2 * units)
+    self.hidden = keras.layers.Dense(2 * units, "relu")
+    self.head = keras.layers.Dense(vocabulary_size)
+
+  def call(self, z, words, training=False):
+    before = ops.pad(words[:, :-1], [[0, 0], [1, 0]])
+    states = self.writer(self.embedding(before), training=training)  # [B, L, units]
+    return self._logits(states, self.told(self.heard(z))[..., None, :])
+
+  def _logits(self, states, told):
+    scale, shift = ops.split(told, 2, axis=-1)
+    return self.head(self.hidden(ops.relu(states * (1. + scale) + shift)))
+
+  def start(self, z):
+    return self.told(self.heard(z)), ops.zeros([ops.shape(z)[0], self.writer.units])
+
+  def step(self, state, word):
+    told, memory = state
+    output, (memory,) = self.writer.cell(self.embedding(word), [memory])
+    return self._logits(output, told), (told, memory)
+
+  def get_config(self):
+    return {**super().get_config(), **self._config}
+
+
+class PositionwiseDecoder(keras.Model):
+  """Predicts the word at each position by itself, as the sentence network of Shi et al. (2019) does.
+
+  Kept to compare with: words agree with z, but not with one another.
+  """
+
+  def __init__(self, vocabulary_size, length=32, units=128, **kwargs):
+    super().__init__(**kwargs)
+    self.length = length
+    self._config = {"vocabulary_size": vocabulary_size, "length": length, "units": units}
+    self.body = keras.Sequential(
+        [keras.layers.Dense(2 * units, "relu"), keras.layers.Dense(length * units, "relu")])
+    self.units = units
+    self.head = keras.layers.Dense(vocabulary_size)
+
+  def call(self, z, words=None, training=False):
+    del words
+    states = self.body(ops.reshape(z, [-1, z.shape[-1]]), training=training)
+    return self.head(ops.reshape(states, [*ops.shape(z)[:-1], self.length, self.units]))
+
+  def start(self, z):
+    return self.call(z), 0
+
+  def step(self, state, word):
+    del word
+    logits, t = state
+    return logits[:, t], (logits, t + 1)
+
+  def get_config(self):
+    return {**super().get_config(), **self._config}

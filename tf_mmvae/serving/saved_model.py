@@ -1,0 +1,96 @@
+"""A trained model as a SavedModel with named signatures, for TensorFlow Serving."""
+
+import os
+import shutil
+
+import tensorflow as tf
+
+from tf_mmvae import joint_posteriors
+
+
+class Exporter:
+  """Writes a model's signatures; words go in and out as strings, tokenised in the graph.
+
+  With modalities `image` and `sentence`, z float32 [B, D], seeds int64 [2]:
+
+    encode              image, sentence -> mean and stddev [B, D] of each expert, as image_mean, ...
+    decode              z -> image, sentence
+    generate            num int32 [], seed -> z, image, sentence of num samples from the prior
+    image_to_sentence   image, seed -> sentence, from one sample of the image's expert; likewise
+                        `sentence_to_image` and so on for every pair of modalities
+
+  Decoded observations are the most probable ones given z, greedy for sentences.
+  """
+
+  def __init__(self, tokenizers=None):
+    """`tokenizers`: {modality: object with `encode`, `decode` and `tables`} of those in words."""
+    self._tokenizers = tokenizers or {}
+
+  def __call__(self, model, directory):
+    """Writes the SavedModel to a directory, which has the old one or the new one, whole.
+
+    Only raw variables, tables and functions are saved: the C++ loader takes no Keras objects.
+    """
+    root = tf.Module()
+    root.variables_ = [v.value for v in model.variables]
+    root.tables = [table for t in self._tokenizers.values() for table in t.tables]
+    signatures = self._signatures(model)
+    root.functions = dict(signatures)
+    unfinished, old = f"{directory}.unfinished", f"{directory}.old"
+    for path in (unfinished, old):
+      shutil.rmtree(path, ignore_errors=True)
+    tf.saved_model.save(root, unfinished, signatures=signatures)
+    if os.path.isdir(directory):
+      os.rename(directory, old)
+    os.rename(unfinished, directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+  def _signatures(self, model):
+    specs = {name: self._spec(m) for name, m in model.modalities.items()}
+    seed = tf.TensorSpec([2], tf.int64, "seed")
+    z = tf.TensorSpec([None, model.latent_dim], tf.float32, "z")
+
+    def encode(**x):
+      experts = {name: model.modalities[name].posterior(self._read(name, value))
+                 for name, value in x.items()}
+      return {f"{name}_{what}": getattr(expert, what)()
+              for name, expert in experts.items() for what in ("mean", "stddev")}
+
+    def decode(z):
+      return {name: self._write(name, m.likelihood(z).mode())
+              for name, m in model.modalities.items()}
+
+    def generate(num, seed):
+      z = model.prior.distribution().sample(num, seed=tf.cast(seed, tf.int32))
+      return {"z": z, **decode(z)}
+
+    functions = {"encode": (encode, specs), "decode": (decode, {"z": z}),
+                 "generate": (generate, {"num": tf.TensorSpec([], tf.int32, "num"), "seed": seed})}
+    for source in model.modalities:
+      for target in model.modalities:
+        if source != target:
+          functions[f"{source}_to_{target}"] = (
+              self._translate(model, source, target), {source: specs[source], "seed": seed})
+    return {name: tf.function(f).get_concrete_function(**arguments)
+            for name, (f, arguments) in functions.items()}
+
+  def _translate(self, model, source, target):
+    def translate(seed, **x):
+      posterior = model.posterior({source: self._read(source, x[source])})
+      noise = joint_posteriors.uniform_noise(
+          [1, 1, tf.shape(x[source])[0], model.latent_dim], seed)
+      z = joint_posteriors.stratified_sample(posterior, noise)[0, 0]
+      return {target: self._write(target, model.modalities[target].likelihood(z).mode())}
+
+    return translate
+
+  def _spec(self, modality):
+    if modality.name in self._tokenizers:
+      return tf.TensorSpec([None], tf.string, modality.name)
+    return modality.spec
+
+  def _read(self, name, value):
+    return self._tokenizers[name].encode(value) if name in self._tokenizers else value
+
+  def _write(self, name, value):
+    return self._tokenizers[name].decode(value) if name in self._tokenizers else value

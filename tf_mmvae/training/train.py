@@ -1,0 +1,150 @@
+"""`train`, the function that a gin file configures."""
+
+import signal
+import sys
+import time
+
+import keras
+import tensorflow as tf
+import tqdm
+
+from tf_mmvae.run_dir import RunDir
+from tf_mmvae.training.checkpoints import Checkpoints
+from tf_mmvae.training.summaries import Summaries
+from tf_mmvae.training.trainer import Trainer
+
+
+class Stopped(Exception):
+  """A signal asked the run to stop; its state is saved. `code` is the exit code to give."""
+
+  def __init__(self, step, signal_number):
+    super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}, which is "
+                     "saved: the same command goes on from there")
+    self.code = 128 + signal_number
+
+
+def train(model, estimator, optimizer, train_data, validation_data, run_dir, seed, num_steps,
+          num_samples, batch_size, clip_norm=None, log_every=50, evaluate_every=500,
+          checkpoint_every=500, pictures=None, max_skipped=20, strategy=None, on_first_step=None):
+  """Trains a model, or goes on with a run that was interrupted.
+
+  Leaves the last few checkpoints and that of the best held-out objective in the run's directory.
+
+  Args:
+    model: function () -> `MultimodalVAE`.
+    estimator: gradient estimator with its bound and weights; see `objectives`.
+    optimizer: function () -> Keras optimizer.
+    train_data: examples with `shuffled_batches(batch_size, seed, first_step)`.
+    validation_data: held-out examples with `batches(batch_size)`.
+    run_dir: path of the run's directory.
+    seed: decides everything random: initial weights, order of the data, noise.
+    num_steps: steps in all; a larger number extends a finished run.
+    num_samples: K, samples from each component of the joint posterior.
+    batch_size: examples a step over all replicas.
+    clip_norm: largest global norm of the gradient; None does not clip.
+    log_every: steps between scalars in TensorBoard.
+    evaluate_every: steps between evaluations of the held-out objective, and pictures.
+    checkpoint_every: steps between checkpoints.
+    pictures: function (model) -> {name: uint8 [H, W, 3]} for TensorBoard, or None.
+    max_skipped: so many non-finite steps on end stop the run.
+    strategy: `tf.distribute.Strategy`; None is MirroredStrategy over the local devices.
+    on_first_step: called without arguments once a step has been traced.
+
+  Raises:
+    Stopped: after SIGTERM or SIGINT, the state saved.
+    ArithmeticError: if non-finite steps persist.
+    ValueError: for a batch size that the replicas cannot share.
+  """
+  strategy = strategy or _local_strategy()
+  if batch_size % strategy.num_replicas_in_sync:
+    raise ValueError(f"batch_size {batch_size} cannot be shared by "
+                     f"{strategy.num_replicas_in_sync} replicas: give a multiple")
+  run = RunDir(run_dir)
+  keras.utils.set_random_seed(seed)
+  with strategy.scope():
+    model, optimizer = model(), optimizer()
+  trainer = Trainer(model, estimator, optimizer, strategy, num_samples, seed, clip_norm)
+  loop = _Loop(trainer, Checkpoints(run, model, optimizer), Summaries(run.events),
+               validation_data.batches(batch_size), pictures, max_skipped)
+  first = loop.checkpoints.resume()
+  if first < num_steps:
+    data = train_data.shuffled_batches(batch_size, seed, first)
+    loop.run(strategy.experimental_distribute_dataset(data), first, num_steps,
+             log_every, evaluate_every, checkpoint_every, on_first_step)
+
+def _local_strategy():
+  devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+  return tf.distribute.MirroredStrategy([d.name for d in devices])
+
+
+class _Loop:
+  """Steps, and what happens between them."""
+
+  def __init__(self, trainer, checkpoints, summaries, validation, pictures, max_skipped):
+    self.trainer, self.checkpoints, self.summaries = trainer, checkpoints, summaries
+    self._validation, self._pictures, self._max_skipped = validation, pictures, max_skipped
+    self._signal = None
+    self._skipped_on_end = 0
+
+  def run(self, data, first, num_steps, log_every, evaluate_every, checkpoint_every, on_first_step):
+    self.summaries.begin(first)
+    handlers = {s: signal.signal(s, self._note_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+    bar = tqdm.tqdm(total=num_steps, initial=first, unit="step", dynamic_ncols=True,
+                    mininterval=0.5 if sys.stderr.isatty() else 30, desc="training")
+    started, since = time.monotonic(), first
+    try:
+      for step, (x, _) in zip(range(first, num_steps), data):  # noqa: B905 (data has no end)
+        metrics = self.trainer.step(x, tf.constant(step, tf.int64))
+        done = step + 1
+        self._count_skipped(metrics, done)
+        if step == first and on_first_step:
+          on_first_step()
+        bar.update()
+        last = done == num_steps
+        if done % log_every == 0 or last:
+          values = {name: float(value) for name, value in metrics.items()}
+          now = time.monotonic()
+          values["steps_per_second"] = (done - since) / (now - started)
+          values["skipped_steps"] = float(self.checkpoints.skipped.numpy())
+          self.summaries.scalars("train", values, done)
+          bar.set_postfix(bound=f"{values['bound']:.1f}", refresh=False)
+          started, since = now, done
+        if done % evaluate_every == 0 or last:
+          self._evaluate(done, bar)
+        if done % checkpoint_every == 0 or last or self._signal:
+          self.checkpoints.save(done)
+          if not last:
+            self.summaries.begin(done)
+        if self._signal and not last:
+          raise Stopped(done, self._signal)
+    finally:
+      bar.close()
+      self.summaries.close()
+      for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+  def _note_signal(self, number, frame):
+    del frame
+    self._signal = number
+
+  def _count_skipped(self, metrics, done):
+    if float(metrics["finite"]):
+      self._skipped_on_end = 0
+      return
+    self.checkpoints.skipped.assign_add(1)
+    self._skipped_on_end += 1
+    if self._skipped_on_end >= self._max_skipped:
+      raise ArithmeticError(
+          f"the objective or its gradient was not finite in {self._skipped_on_end} steps on end, "
+          f"up to step {done}: look for NaN or extreme values in the data, or lower the learning "
+          "rate; the last checkpoint is from before")
+
+  def _evaluate(self, done, bar):
+    values = self.trainer.evaluate(self._validation)
+    self.summaries.scalars("held_out", values, done)
+    self.checkpoints.save_if_best(done, values["objective"])
+    bar.write(f"step {done}: held-out objective {values['objective']:.2f}, "
+              f"bound {values['bound']:.2f} nats")
+    if self._pictures:
+      self.summaries.pictures(self._pictures(self.trainer.model), done)
+    self.summaries.flush()

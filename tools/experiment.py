@@ -1,0 +1,177 @@
+"""What the tools share: flags, the gin configuration of a run, and one sentence for a mistake.
+
+TensorFlow is imported only once the flags are read, so that `--help` answers at once.
+"""
+
+import importlib.util  # noqa: F401 (gin's dynamic registration expects it to be loaded)
+import logging as std_logging
+import os
+import re
+import sys
+
+from absl import app, flags, logging
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+flags.DEFINE_multi_string("gin_file", [], "A gin file; given again, the later one wins.")
+flags.DEFINE_multi_string("gin_param", [], "A gin binding such as 'BATCH_SIZE = 32'; repeatable.")
+flags.DEFINE_string("run_dir", None, "The run's directory. Default: runs/ and the gin file's name.")
+flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps prepared data sets. "
+                    "Default: its own, ~/tensorflow_datasets.")
+flags.DEFINE_string("manual_dir", None, "Where data lies that you fetched yourself. "
+                    "Default: DATA_DIR/downloads/manual.")
+
+# Arguments of `train` that an interrupted run may be given anew.
+_MAY_DIFFER = ("num_steps", "log_every", "evaluate_every", "checkpoint_every")
+_PATHS = ("RUN_DIR", "DATA_DIR", "MANUAL_DIR")
+
+
+def run(main):
+  """Runs `main()` after the flags are parsed; a user's mistake ends in one sentence and code 1."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+  def guarded(argv):
+    if len(argv) > 1:
+      sys.exit(f"{argv[0]}: expected flags alone, got '{argv[1]}'")
+    if logging.get_verbosity() >= logging.DEBUG:
+      return main()
+    logging.get_absl_handler().addFilter(_is_ours)
+    try:
+      return main()
+    except (ValueError, OSError, TypeError, ArithmeticError, SyntaxError, ImportError) as error:
+      return sys.exit(f"{argv[0]}: {_sentence(error)}\n"
+                      "(--verbosity=1 shows where it came from)")
+
+  app.run(guarded)
+
+
+def _is_ours(record):
+  """Passes this project's own notes and everybody's warnings."""
+  return record.levelno >= std_logging.WARNING or "tf_mmvae" in record.pathname
+
+
+def _sentence(error):
+  if isinstance(error, FileNotFoundError) and error.filename:
+    return f"no such file or directory: {error.filename}"
+  lines = str(error).strip().split("\n")
+  # TensorFlow puts the place of an error before its sentence, gin after it.
+  return lines[-1 if lines[0] == "in user code:" else 0].strip() or type(error).__name__
+
+
+def load(run_dir, from_run):
+  """Reads the configuration: gin files, then bindings; the flags' paths are macros in it.
+
+  Args:
+    run_dir: `RunDir`, the value of RUN_DIR.
+    from_run: whether the run's saved configuration comes first.
+
+  Raises:
+    FileNotFoundError: if it should and the run has none.
+    ValueError: for a macro without a value, or what gin finds wrong.
+  """
+  import gin
+  gin.add_config_file_search_path(ROOT)
+  flag = flags.FLAGS
+  if from_run and not os.path.exists(run_dir.config):
+    raise FileNotFoundError(f"no run at {run_dir.path}: it has no config.gin")
+  paths = {"RUN_DIR": run_dir.path, "DATA_DIR": flag.data_dir, "MANUAL_DIR": flag.manual_dir}
+  saved = [run_dir.config] if from_run else []
+  gin.parse_config_files_and_bindings(
+      saved + flag.gin_file,
+      [f"{name} = {path and os.path.abspath(os.path.expanduser(path))!r}"
+       for name, path in paths.items()] + flag.gin_param)
+  text = gin.config_str()
+  used = set(re.findall(r"%([A-Za-z_]\w*)", text))
+  unset = sorted(used - {name for (_, name, argument) in _bindings(text) if not argument})
+  if unset:
+    raise ValueError(f"macro {unset[0]} is used but has no value: set it in a gin file, or by "
+                     f"--gin_param='{unset[0]} = ...'")
+
+
+def load_model(run_dir):
+  """The model of a run with its best weights: (model, steps trained).
+
+  Raises:
+    FileNotFoundError: if the run has no checkpoint.
+  """
+  import gin
+
+  from tf_mmvae.model import MultimodalVAE
+  from tf_mmvae.training import checkpoints
+  model = gin.get_configurable(MultimodalVAE)()
+  return model, checkpoints.restore_model(model, run_dir)
+
+
+def config_text():
+  """The whole configuration without the paths, which are no part of an experiment."""
+  import gin
+  lines = gin.config_str().splitlines(keepends=True)
+  return "".join(line for line in lines if line.split(" = ")[0] not in _PATHS)
+
+
+def refuse_another_config(run_dir):
+  """Raises ValueError if the run has a checkpoint made with another configuration.
+
+  Without a checkpoint there is nothing to go on with, and the present configuration takes over.
+  """
+  if not os.path.exists(run_dir.config):
+    if os.path.isdir(run_dir.checkpoints):
+      raise ValueError(f"{run_dir.path} holds checkpoints but no config.gin, so it is no run to go "
+                       "on with: give another --run_dir")
+    return
+  with open(run_dir.config, encoding="utf-8") as file:
+    old = _bindings(file.read())
+  new = _bindings(config_text())
+  free = {key for key in old.keys() | new.keys() if key[2] in _MAY_DIFFER}
+  macros = {str(both[key])[1:] for both in (old, new) for key in free & both.keys()}
+  differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)
+                     and key not in free and (key[2] or key[1] not in macros))
+  if differing and os.path.exists(os.path.join(run_dir.checkpoints, "checkpoint")):
+    said = "; ".join(f"{_name(key)}: {old.get(key, 'not set')} there, {new.get(key, 'not set')} now"
+                     for key in differing)
+    raise ValueError(f"{run_dir.path} is a run of another configuration ({said}): give the same "
+                     "one, or another --run_dir")
+  if differing and os.path.exists(run_dir.vocabulary):
+    os.remove(run_dir.vocabulary)  # counted for the other configuration
+
+
+def refuse_unused_bindings():
+  """Raises ValueError for a binding that nothing asks for, such as one of a misspelt scope.
+
+  A binding is asked for if its function has been called, or is handed to another by reference.
+  """
+  import gin
+  given = _bindings(config_text())
+  used = list(_bindings(gin.operative_config_str()))
+  for reference in re.findall(r"@([\w./]+)", str(list(given.values()))):
+    scope, _, selector = reference.rpartition("/")
+    used += [(scope, selector, argument) for _, _, argument in given if argument]
+  used += [("", macro, "") for macro in re.findall(r"%(\w+)", str(list(given.values())))]
+  for scope, selector, argument in given:
+    if not any((selector, argument) == (name, of) and f"{inner}/".startswith(scope and f"{scope}/")
+               for inner, name, of in used):
+      raise ValueError(f"nothing uses the binding {_name((scope, selector, argument))}: look for a "
+                       "misspelt name or scope, or take it out")
+
+
+def _name(key):
+  scope, selector, argument = key
+  return (scope + "/" if scope else "") + selector + ("." + argument if argument else "")
+
+
+class _AsText:
+  """Reads references and macros of a gin file as text."""
+
+  def configurable_reference(self, scoped_name, evaluate):
+    return f"@{scoped_name}" + ("()" if evaluate else "")
+
+  def macro(self, name):
+    return f"%{name}"
+
+
+def _bindings(text):
+  """{(scope, selector, argument): value} of a configuration; macros have the argument ''."""
+  from gin import config_parser
+  return {(s.scope or "", s.selector, s.arg_name or ""): s.value
+          for s in config_parser.ConfigParser(text, _AsText())
+          if isinstance(s, config_parser.BindingStatement)}

@@ -1,0 +1,51 @@
+"""Trains a model as a gin file says, or goes on with an interrupted run, and exports it.
+
+  python tools/train.py --gin_file=gin/toy_birds.gin
+  python tools/train.py --gin_file=gin/cub.gin --manual_dir=DATA --run_dir=runs/cub \
+      --gin_param='NUM_STEPS = 2000'
+
+Writes into the run's directory: config.gin, checkpoints/, events/ (TensorBoard), results/
+(pictures and figures on the test split) and export/1/ (SavedModel). The same command goes on where
+an interrupted one stopped; a larger NUM_STEPS extends a finished run.
+"""
+
+import os
+
+import experiment
+from absl import flags
+
+
+def main():
+  flag = flags.FLAGS
+  if not flag.gin_file and not flag.run_dir:
+    raise ValueError("give --gin_file, such as --gin_file=gin/toy_birds.gin")
+  from tf_mmvae.run_dir import RunDir
+  name = os.path.splitext(os.path.basename(flag.gin_file[-1]))[0] if flag.gin_file else ""
+  run = RunDir(flag.run_dir or os.path.join("runs", name))
+  experiment.load(run, from_run=not flag.gin_file)
+  experiment.refuse_another_config(run)
+
+  import gin
+
+  from tf_mmvae.evaluation.evaluate import Evaluation, table
+  from tf_mmvae.evaluation.panels import Panel
+  from tf_mmvae.serving.saved_model import Exporter
+  from tf_mmvae.training.train import Stopped, train
+  panel, exporter, evaluation = (gin.get_configurable(c)() for c in (Panel, Exporter, Evaluation))
+  run.write_config(experiment.config_text())
+  try:
+    gin.get_configurable(train)(
+        run_dir=run.path, pictures=panel, on_first_step=experiment.refuse_unused_bindings)
+  except Stopped as stop:
+    print(stop)
+    raise SystemExit(stop.code) from None
+  model, step = experiment.load_model(run)
+  exporter(model, run.export)
+  pictures = panel.write(model, run.results)
+  print(table(evaluation(model, run.results)))
+  print(f"Best step {step}. SavedModel: {run.export}\nTensorBoard: tensorboard --logdir "
+        f"{run.events}\nPictures to look at: {' '.join(pictures)}")
+
+
+if __name__ == "__main__":
+  experiment.run(main)
