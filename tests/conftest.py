@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 import pytest
 
 from tests import oracle
@@ -20,3 +21,10 @@ def exact(request):
 def pair():
   """The exact model of two modalities."""
   return oracle.LinearGaussian(2)
+
+
+@pytest.fixture(scope="session")
+def grid():
+  """Latents [G, 1, 2] in a grid, and the area that each stands for."""
+  side = np.linspace(-8, 8, 401)
+  return np.stack(np.meshgrid(side, side), -1).reshape([-1, 1, 2]), (side[1] - side[0])**2

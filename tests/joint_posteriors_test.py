@@ -121,6 +121,13 @@ def test_stratified_sample_is_reparameterised(family):
   np.testing.assert_allclose(tape.gradient(z, scale), (z - loc) / scale, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [[1, 4, B, D], [2, 4, 1, D], [2, 4, B, 1], [2, B, D]])
+def test_noise_is_not_stretched_to_fit(shape):
+  q, _, _ = fused("normal", 2)
+  with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible with expected shape"):
+    joint_posteriors.stratified_sample(q, tf.fill(shape, 0.5))
+
+
 def test_uniform_noise():
   noise = joint_posteriors.uniform_noise([1000, 1000], [0, 1])
   assert noise.dtype == tf.float32

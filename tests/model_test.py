@@ -61,7 +61,7 @@ def test_learnt_prior_moves_and_fixed_one_does_not(pair, learn_prior):
     particles = model.particles(x, noise_of(2))
     loss = -tf.reduce_mean(particles.log_pz)
   gradients = tape.gradient(loss, model.trainable_variables)
-  before = np.copy(model.prior.raw_scale)
+  before = model.prior.raw_scale.numpy()
   keras.optimizers.SGD(0.1).apply_gradients(
       (g, v) for g, v in zip(gradients, model.trainable_variables, strict=True) if g is not None)
   assert np.all(before != model.prior.raw_scale) == learn_prior
@@ -93,6 +93,14 @@ def test_unknown_modalities_and_none_are_refused(trio, names):
     model.posterior({name: x["a"] for name in names})
   assert str(error.value) == (
       f"expected some of the modalities ['a', 'b', 'c'], got {names}")
+
+
+def test_unknown_modality_in_the_mask_is_refused(trio):
+  model, x = trio
+  with pytest.raises(ValueError) as error:
+    model.posterior({"a": x["a"]}, {"z": MASK["a"]})
+  assert str(error.value) == (
+      "mask names ['z'], but the model's modalities are ['a', 'b', 'c']")
 
 
 def test_wrong_shape_is_refused(trio):

@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import numpy as np
@@ -80,7 +79,7 @@ def test_bound_by_a_loop(bound, sizes, absent):
 def test_bounds_are_ordered_for_every_sample(spread, absent):
   log_w, log_pi = random_weights(3, 4, 500, spread, absent)
   least, middle, greatest = (bound(log_w, log_pi) for bound in objectives.BOUNDS)
-  slack = 1e-12 * spread
+  slack = 1e-15 + 1e-12 * spread
   assert np.all(least <= middle + slack) and np.all(middle <= greatest + slack)
   if spread == 1e3:
     assert np.all(np.isfinite([least, middle, greatest]))
@@ -151,28 +150,34 @@ NUM_RUNS = 4000
 
 
 @pytest.fixture(scope="module")
-def convergence(pair):
-  """The exact log p(x) of one observation, and {K: log_w [2, K, NUM_RUNS]} with log_pi."""
-  model, x = pair.model(shift=0.4), pair.sample(1, seed=3)
-  x_runs = {name: tf.repeat(values, NUM_RUNS, 0) for name, values in x.items()}
-  posterior = model.posterior(x_runs)
-  log_pi = joint_posteriors.log_mixture_weights(posterior)
+def unequal(pair):
+  """Two unequal experts and one observation for which the loose bound stays away from log p(x)."""
+  return pair.model(shift=0.4), pair.sample(1, seed=5)
+
+
+@pytest.fixture(scope="module")
+def runs(unequal):
+  """{K: (log_w [2, K, NUM_RUNS], log_pi)}, one observation with its own noise in each run."""
+  model, x = unequal
+  x = {name: tf.repeat(values, NUM_RUNS, 0) for name, values in x.items()}
+  log_pi = joint_posteriors.log_mixture_weights(model.posterior(x))
 
   @tf.function(reduce_retracing=True)
   def log_w(noise):
-    return objectives.log_weights(model.particles(x_runs, noise))
+    return objectives.log_weights(model.particles(x, noise))
 
-  noise = {k: joint_posteriors.uniform_noise([2, k, NUM_RUNS, 2], [1, k]) for k in [1, 5, 30, 300]}
-  return pair.log_evidence(x)[0], {k: (log_w(n), log_pi) for k, n in noise.items()}
+  return {k: (log_w(joint_posteriors.uniform_noise([2, k, NUM_RUNS, 2], [1, k])), log_pi)
+          for k in [1, 5, 30, 300]}
 
 
 def mean_and_error(values):
+  """Mean over the first axis and its standard error."""
   values = np.asarray(values, float)
   return values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
 
 
-def test_tight_bound_estimates_the_evidence_without_bias(convergence):
-  log_px, runs = convergence
+def test_tight_bound_estimates_the_evidence_without_bias(pair, unequal, runs):
+  log_px = pair.log_evidence(unequal[1])[0]
   for log_w, log_pi in runs.values():
     mean, error = mean_and_error(np.exp(iwae_tight(log_w, log_pi) - log_px))
     assert abs(mean - 1) < 4 * error
@@ -180,17 +185,317 @@ def test_tight_bound_estimates_the_evidence_without_bias(convergence):
     assert mean < log_px + 4 * error
 
 
-def test_tight_bound_alone_tends_to_the_log_evidence(convergence):
-  log_px, runs = convergence
-  gaps = {}
+def test_tight_bound_alone_tends_to_the_log_evidence(pair, unequal, runs, grid):
+  model, x = unequal
+  log_px = pair.log_evidence(x)[0]
+  gaps, errors = {}, {}
   for bound in objectives.BOUNDS:
-    means = [mean_and_error(bound(*runs[k])) for k in [1, 5, 30, 300]]
-    gaps[bound] = [(log_px - mean, error) for mean, error in means]
-  for before, after in itertools.pairwise(gaps[iwae_tight]):
-    assert after[0] < before[0]
-  last, error = gaps[iwae_tight][-1]
-  assert abs(last) < 4 * error + 1e-3  # what is left at K = 300 is gaps[...][-2] / 10
-  last, error = gaps[iwae][-1]
-  assert last > 10 * error
-  for gap, error in gaps[elbo]:
-    assert abs(gap - gaps[elbo][-1][0]) < 4 * error
+    means, errors[bound] = zip(*[mean_and_error(bound(*run)) for run in runs.values()],
+                               strict=True)
+    gaps[bound] = log_px - np.array(means)
+  assert np.all(np.diff(gaps[iwae_tight]) < 0)
+  left = gaps[iwae_tight][2] / 10  # at K = 300, as the gap falls with 1 / K
+  assert abs(gaps[iwae_tight][3] - left) < 4 * errors[iwae_tight][3] + left
+  z, area = grid
+  locs, scales = oracle.split_raw(oracle.raw_parameters(model, x))
+  densities = [np.exp(oracle.log_prob("normal", z, loc, scale))
+               for loc, scale in zip(locs, scales, strict=True)]
+  evidence = [(q / sum(densities) * 2 * np.exp(pair.log_joint(x, z))).sum() * area
+              for q in densities]  # what mean_k w_sk tends to
+  left = gaps[iwae][2] / 10
+  assert log_px - np.mean(np.log(evidence)) > 0.03
+  assert abs(gaps[iwae][3] - (log_px - np.mean(np.log(evidence)))) < 4 * errors[iwae][3] + left
+  assert np.all(np.abs(np.diff(gaps[elbo])) < 4 * np.hypot(errors[elbo][1:], errors[elbo][:-1]))
+  assert gaps[elbo][0] > gaps[iwae][3] > gaps[iwae_tight][3]
+
+
+# Gradients by the rule, in NumPy.
+
+STEP = 1e-5
+
+
+def differences(function, u, axes):
+  """Central differences of function(u) -> [..., B] by each entry of u along its first `axes`."""
+  result = []
+  for index in np.ndindex(u.shape[:axes]):
+    step = np.zeros_like(u)
+    step[index] = STEP
+    result.append((function(u + step) - function(u - step)) / (2 * STEP))
+  return np.reshape(result, u.shape[:axes] + np.shape(result[0]))
+
+
+class Case:
+  """One setting of everything an estimator sees, and its answers in NumPy."""
+
+  def __init__(self, num_modalities, family, bound, likelihood_weights=None, beta=1.):
+    self.family, self.bound = family, bound
+    self.weights = {"likelihood_weights": likelihood_weights, "beta": beta}
+    self.exact = oracle.LinearGaussian(num_modalities)
+    self.model = self.exact.model(shift=0.4, stretch=1.2, family=family, learn_prior=True)
+    self.x = self.exact.sample(2, seed=2)
+    self.noise = joint_posteriors.uniform_noise([num_modalities, 3, 2, 2], [2, 0])
+    self.raw = oracle.raw_parameters(self.model, self.x)  # [M, B, 2 D]
+    self.log_pi = np.full([num_modalities, 2], -np.log(num_modalities))
+
+  def sample(self, raw):
+    locs, scales = oracle.split_raw(raw)
+    return locs[:, None] + scales[:, None] * oracle.quantile(self.family, self.noise)
+
+  def log_w(self, z, raw):
+    """[S, K, B], with the weights."""
+    log_px = {n: self.exact.log_joint(self.x, z, [n]) - oracle.log_prob("normal", z, 0., 1.)
+              for n in self.exact.names}
+    q = sum(np.exp(oracle.log_prob(self.family, z, loc, scale))
+            for loc, scale in zip(*oracle.split_raw(raw), strict=True)) / len(raw)
+    weights = self.weights["likelihood_weights"] or {}
+    return (self.weights["beta"] * (oracle.log_prob(self.family, z, 0., 1.) - np.log(q))
+            + sum(weights.get(n, 1.) * nats for n, nats in log_px.items()))
+
+  def value(self, raw):
+    return by_loop(self.bound, self.log_w(self.sample(raw), raw), self.log_pi)
+
+  def coefficients(self):
+    """c and c' [S, K, B], by differences of the bound."""
+    def c(log_w):
+      return differences(lambda u: by_loop(self.bound, u, self.log_pi), log_w, 2)
+
+    log_w = self.log_w(self.sample(self.raw), self.raw)
+    second = np.zeros_like(log_w)
+    for s, k in np.ndindex(log_w.shape[:2]):
+      step = np.zeros_like(log_w)
+      step[s, k] = 1e-3
+      second[s, k] = (c(log_w + step) - c(log_w - step))[s, k] / 2e-3
+    return c(log_w), second
+
+  def encoder_gradients(self, coefficient):
+    """sum_k coefficient_k g_k through z = T(noise, raw): [M, B, 2 D]."""
+    z = self.sample(self.raw)
+    g = np.zeros_like(z)
+    for d in range(z.shape[-1]):
+      step = STEP * np.eye(z.shape[-1])[d]
+      g[..., d] = (self.log_w(z + step, self.raw) - self.log_w(z - step, self.raw)) / (2 * STEP)
+    by_z = coefficient[..., None] * g
+    by_scale = by_z * oracle.quantile(self.family, self.noise)
+    by_raw_scale = by_scale.sum(1) / (1 + np.exp(-np.split(self.raw, 2, axis=-1)[1]))
+    return np.concatenate([by_z.sum(1), by_raw_scale], axis=-1)
+
+
+COEFFICIENTS = {
+    objectives.StickingTheLanding: lambda c, second: c,
+    objectives.DoublyReparameterised: lambda c, second: c - second,
+}
+CASES = [(m, "normal", bound) for m in [1, 2] for bound in objectives.BOUNDS] + [
+    (3, "normal", iwae, {"a": 3., "c": 0.5}, 0.5), (2, "normal", iwae_tight, {"b": 3.}, 2.),
+    (2, "laplace", iwae), (2, "laplace", iwae_tight)]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}-"
+                f"{case[2].__name__}" + "-weighted" * (len(case) > 3))
+def case(request):
+  return Case(*request.param)
+
+
+def test_value_and_reparameterised_gradient(case):
+  estimator = objectives.Reparameterised(case.bound, **case.weights)
+  estimate = estimator(case.model, case.x, case.noise)
+  np.testing.assert_allclose(estimate.objective, case.value(case.raw), rtol=1e-4)
+  np.testing.assert_allclose(estimate.log_pi, case.log_pi, rtol=1e-6)
+  expected = np.zeros_like(case.raw)
+  for m, d in np.ndindex(len(case.raw), case.raw.shape[-1]):
+    step = np.zeros_like(case.raw)
+    step[m, :, d] = STEP
+    expected[m, :, d] = (case.value(case.raw + step) - case.value(case.raw - step)) / (2 * STEP)
+  gradients = oracle.encoder_gradients(case.model, estimator, case.x, case.noise)
+  np.testing.assert_allclose(gradients, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("estimator", COEFFICIENTS)
+def test_encoder_gradients_by_the_rule(case, estimator):
+  expected = case.encoder_gradients(COEFFICIENTS[estimator](*case.coefficients()))
+  gradients = oracle.encoder_gradients(
+      case.model, estimator(case.bound, **case.weights), case.x, case.noise)
+  np.testing.assert_allclose(gradients, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_estimators_share_values_and_the_gradients_of_decoders_and_prior(case):
+  variables = [v for v in case.model.trainable_variables if "encoder" not in v.path]
+  values, gradients = [], []
+  for estimator in objectives.ESTIMATORS:
+    with tf.GradientTape() as tape:
+      estimate = estimator(case.bound, **case.weights)(case.model, case.x, case.noise)
+    values.append(tf.nest.flatten(estimate))
+    gradients.append(tape.gradient(estimate.objective, variables))
+  assert len(variables) == 2 * len(case.exact.names) + 1
+  for other in [1, 2]:
+    for expected, value in zip(values[0], values[other], strict=True):
+      np.testing.assert_array_equal(value, expected)
+    for expected, gradient in zip(gradients[0], gradients[other], strict=True):
+      assert np.any(expected)
+      np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_and_beta_enter_log_weights_alone(case):
+  weighted = objectives.Reparameterised(case.bound, {"a": 3.}, beta=2.)
+  particles = weighted(case.model, case.x, case.noise).particles
+  plain = case.model.particles(case.x, case.noise)
+  tf.nest.map_structure(np.testing.assert_array_equal, particles, plain)
+  log_px = plain.log_px.values()
+  np.testing.assert_allclose(
+      objectives.log_weights(plain), plain.log_pz - plain.log_qz + sum(log_px), rtol=1e-5)
+  np.testing.assert_allclose(
+      objectives.log_weights(plain, {"a": 3.}, 2.) - objectives.log_weights(plain),
+      plain.log_pz - plain.log_qz + 2 * plain.log_px["a"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("estimator", objectives.ESTIMATORS)
+def test_unknown_likelihood_weight_is_refused(pair, estimator):
+  noise = tf.fill([2, 1, 1, 2], 0.5)
+  with pytest.raises(ValueError) as error:
+    estimator(iwae, {"a": 1., "z": 1.})(pair.model(), pair.sample(1), noise)
+  assert str(error.value) == (
+      "likelihood_weights names ['z'], but the model's modalities are ['a', 'b']")
+
+
+@pytest.mark.parametrize("bound", objectives.BOUNDS)
+@pytest.mark.parametrize("estimator", objectives.ESTIMATORS)
+def test_absent_modalities_change_nothing(pair, bound, estimator):
+  model, x = pair.model(shift=0.4, learn_prior=True), pair.sample(3)
+  noise = joint_posteriors.uniform_noise([2, 3, 3, 2], [2, 1])
+  mask = {"b": np.array([True, False, True])}
+  results = []
+  for held in [0., np.nan]:
+    x_held = {**x, "b": tf.where(mask["b"][:, None], x["b"], held)}
+    with tf.GradientTape() as tape:
+      estimate = estimator(bound)(model, x_held, noise, mask)
+    results.append([estimate.objective, *tape.gradient(
+        estimate.objective, model.trainable_variables)])
+  for expected, result in zip(*results, strict=True):
+    assert np.all(np.isfinite(result))
+    np.testing.assert_array_equal(result, expected)
+  by_raw = oracle.encoder_gradients(model, estimator(bound), x_held, noise, mask)
+  alone = oracle.encoder_gradients(
+      model, estimator(bound), {"a": x["a"][1:2]}, noise[:1, :, 1:2])
+  np.testing.assert_allclose(by_raw[0, 1], alone[0, 0], rtol=1e-4, atol=1e-5)
+  np.testing.assert_array_equal(by_raw[1, 1], 0.)
+
+
+@pytest.mark.parametrize("bound", objectives.BOUNDS)
+@pytest.mark.parametrize("estimator", objectives.ESTIMATORS)
+def test_an_example_with_nothing_present_gives_nothing(pair, bound, estimator):
+  model, x = pair.model(shift=0.4, learn_prior=True), pair.sample(3)
+  noise = joint_posteriors.uniform_noise([2, 3, 3, 2], [2, 4])
+  nothing = np.array([True, False, True])
+  x = {name: tf.where(nothing[:, None], value, np.nan) for name, value in x.items()}
+  with tf.GradientTape() as tape:
+    objective = estimator(bound)(model, x, noise, {"a": nothing, "b": nothing}).objective
+  gradients = tape.gradient(objective, model.trainable_variables)
+  others = [0, 2]
+  with tf.GradientTape() as tape:
+    alone = estimator(bound)(
+        model, {name: tf.gather(value, others) for name, value in x.items()},
+        tf.gather(noise, others, axis=2)).objective
+  np.testing.assert_allclose(objective, [alone[0], 0., alone[1]], rtol=1e-6)
+  for got, expected in zip(gradients, tape.gradient(alone, model.trainable_variables), strict=True):
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bound", objectives.BOUNDS)
+def test_order_of_the_modalities_does_not_matter(bound):
+  exact = oracle.LinearGaussian(3)
+  model, x = exact.model(shift=0.4), exact.sample(2)
+  turned = type(model)(list(model.modalities.values())[::-1], model.prior)
+  noise = joint_posteriors.uniform_noise([3, 4, 2, 2], [2, 2])
+  values = [objectives.Reparameterised(bound)(m, x, n).objective
+            for m, n in [(model, noise), (turned, noise[::-1])]]
+  np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", objectives.ESTIMATORS)
+def test_gradient_is_the_same_in_a_graph(pair, estimator):
+  model, x = pair.model(shift=0.4), pair.sample(2)
+  noise = joint_posteriors.uniform_noise([2, 3, 2, 2], [2, 3])
+  call = estimator(iwae_tight)
+  in_graph = tf.function(lambda: call(model, x, noise).objective)
+  gradients = []
+  for objective in [lambda: call(model, x, noise).objective, in_graph]:
+    with tf.GradientTape() as tape:
+      value = objective()
+    gradients.append(tape.gradient(value, model.trainable_variables))
+  for eager, graph in zip(*gradients, strict=True):
+    np.testing.assert_allclose(graph, eager, rtol=1e-4, atol=1e-5)
+
+
+def test_dreg_by_tfp_for_one_expert():
+  exact = oracle.LinearGaussian(1)
+  model, x = exact.model(shift=0.4, stretch=1.2), exact.sample(3)
+  raw = tf.constant(oracle.raw_parameters(model, x)[0], tf.float32)
+  drawn = []
+
+  def log_joint(z):  # [K, B, D] -> [K, B]
+    drawn.append(z)
+    p = model.score(x, z[tf.newaxis], model.posterior(x))
+    return (p.log_pz + p.log_px["a"])[0]
+
+  with tf.GradientTape() as tape:
+    tape.watch(raw)
+    loss = tfp.vi.monte_carlo_variational_loss(
+        log_joint, distributions.normal(raw), importance_sample_size=5, seed=[0, 1],
+        gradient_estimator=tfp.vi.GradientEstimators.DOUBLY_REPARAMETERIZED,
+        stopped_surrogate_posterior=distributions.stop_gradient(distributions.normal(raw)))
+  noise = distributions.normal(raw).distribution.cdf(drawn[0])[tf.newaxis]
+  dreg = objectives.DoublyReparameterised(iwae)
+  np.testing.assert_allclose(dreg(model, x, noise).objective, -loss, rtol=1e-4)
+  np.testing.assert_allclose(
+      oracle.encoder_gradients(model, dreg, x, noise)[0], -tape.gradient(loss, raw),
+      rtol=1e-3, atol=1e-4)
+
+
+# Bias: estimates against reparameterised ones over many runs.
+
+NUM_GRADIENTS = 100_000
+
+
+def bias_in_errors(estimator, bound, num_modalities, num_samples, family="normal"):
+  """Greatest |bias| in standard errors; these are below 2 % of the gradient's norm."""
+  exact = oracle.LinearGaussian(num_modalities)
+  model = exact.model(shift=0.4, stretch=1.2, family=family, learn_prior=True)
+  model.prior.raw_scale.assign([0.3, -0.3])
+  x = {n: tf.repeat(v, NUM_GRADIENTS, 0) for n, v in exact.sample(1, seed=5).items()}
+  noise = joint_posteriors.uniform_noise([num_modalities, num_samples, NUM_GRADIENTS, 2], [3, 0])
+  target, estimate = (np.moveaxis(oracle.encoder_gradients(model, e(bound), x, noise), 1, 0)
+                      for e in [objectives.Reparameterised, estimator])
+  bias, error = mean_and_error(estimate - target)
+  assert np.linalg.norm(error) < 0.02 * np.linalg.norm(target.mean(0))
+  return np.max(np.abs(bias) / error)
+
+
+@pytest.mark.parametrize("estimator, bound, num_modalities, num_samples, family", [
+    (objectives.DoublyReparameterised, iwae, 1, 1, "normal"),
+    (objectives.DoublyReparameterised, iwae, 1, 5, "normal"),
+    (objectives.DoublyReparameterised, iwae, 1, 5, "laplace"),
+    (objectives.DoublyReparameterised, iwae, 2, 1, "normal"),
+    (objectives.DoublyReparameterised, iwae, 2, 1, "laplace"),
+    (objectives.DoublyReparameterised, elbo, 2, 5, "normal"),
+    (objectives.StickingTheLanding, elbo, 1, 5, "normal"),
+    (objectives.StickingTheLanding, elbo, 2, 5, "normal")])
+def test_unbiased(estimator, bound, num_modalities, num_samples, family):
+  assert bias_in_errors(estimator, bound, num_modalities, num_samples, family) < 4
+
+
+@pytest.mark.parametrize("estimator, bound, num_modalities, num_samples", [
+    (objectives.DoublyReparameterised, iwae, 2, 5),
+    (objectives.DoublyReparameterised, iwae_tight, 2, 1),
+    (objectives.StickingTheLanding, iwae, 1, 5)])
+def test_biased(estimator, bound, num_modalities, num_samples):
+  """As documented; also says that test_unbiased would see such a bias."""
+  assert bias_in_errors(estimator, bound, num_modalities, num_samples) > 8
+
+
+def test_loose_and_tight_bound_are_one_for_one_expert():
+  exact = oracle.LinearGaussian(1)
+  model, x = exact.model(shift=0.4), exact.sample(2)
+  noise = joint_posteriors.uniform_noise([1, 5, 2, 2], [2, 4])
+  for estimator in objectives.ESTIMATORS:
+    loose, tight = (oracle.encoder_gradients(model, estimator(bound), x, noise)
+                    for bound in [iwae, iwae_tight])
+    np.testing.assert_allclose(loose, tight, rtol=1e-4, atol=1e-6)

@@ -1,17 +1,9 @@
 """The oracle's closed forms by a second route: sums over a grid of latents."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from tests import oracle
-
-
-@pytest.fixture(scope="module")
-def grid():
-  """Latents [G, 1, 2] and the area that each stands for."""
-  side = np.linspace(-8, 8, 401)
-  return np.stack(np.meshgrid(side, side), -1).reshape([-1, 1, 2]), (side[1] - side[0])**2
 
 
 def densities(exact, x, names, grid):

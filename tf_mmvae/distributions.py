@@ -80,9 +80,10 @@ class SentenceDistribution(tfd.Distribution):
   padding after it has probability 1. `sample` and `mode` (greedy) decode in the graph. A sentence
   that reaches L words is cut there.
 
-  The decoder offers `decoder(z [..., B, D], words [B, L]) -> logits [..., B, L, V]`, and for writing
-  `start(z [N, D]) -> state` and `step(state, word [N]) -> (logits [N, V], state)`; logits at t see
-  the words before t alone. Ids 0 and 1 are padding and end; padding is never written before an end.
+  The decoder offers `decoder(z [..., B, D], words [B, L]) -> logits [..., B, L, V]`, and for
+  writing `start(z [N, D]) -> state` and `step(state, word [N]) -> (logits [N, V], state)`; logits
+  at t see the words before t alone. Ids 0 and 1 are padding and end; padding is never written
+  before an end.
   """
 
   PAD, END = 0, 1

@@ -15,7 +15,7 @@ def mixture_of_experts(experts, mask=None):
 
   Returns:
     `tfd.MixtureSameFamily`, batch [B], event [D], with S = M components; absent ones have
-    logit -inf.
+    logit -inf. Where an example has none of them the mixture is uniform, and means nothing.
 
   Raises:
     ValueError: if the experts are of different families.
@@ -25,7 +25,9 @@ def mixture_of_experts(experts, mask=None):
   if mask is None:
     log_pi = tf.fill([num_examples, len(experts)], -tf.math.log(float(len(experts))))
   else:
-    log_pi = tf.nn.log_softmax(tf.where(tf.transpose(mask), 0., -float("inf")))  # [B, S]
+    present = tf.transpose(mask)  # [B, S]
+    present |= ~tf.reduce_any(present, axis=-1, keepdims=True)  # all of -inf would give NaN
+    log_pi = tf.nn.log_softmax(tf.where(present, 0., -float("inf")))
   return tfd.MixtureSameFamily(tfd.Categorical(logits=log_pi), components)
 
 
@@ -57,6 +59,8 @@ def stratified_sample(posterior, noise):
     z: [S, K, B, D], z[s] from component s.
   """
   components = posterior.components_distribution.distribution  # batch [B, S, D]
+  num_examples, num_components, latent_dim = components.batch_shape
+  noise = tf.ensure_shape(noise, [num_components, None, num_examples, latent_dim])
   z = components.quantile(tf.transpose(noise, [1, 2, 0, 3]))  # [K, B, S, D]
   return tf.transpose(z, [2, 0, 1, 3])
 

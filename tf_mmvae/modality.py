@@ -34,20 +34,22 @@ class Modality(keras.layers.Layer):
     self._posterior = posterior
 
   def check(self, x):
-    """Raises ValueError unless x is a batch of this modality's observations."""
+    """x as a tensor; raises ValueError unless it is a batch of this modality's observations."""
+    x = tf.convert_to_tensor(x)
     expected, got = self.spec.shape.as_list()[1:], list(x.shape[1:])
     if got != expected:
       raise ValueError(f"modality '{self.name}': expected {expected}, got {got}")
     if self.spec.dtype.is_floating != x.dtype.is_floating:
       raise ValueError(
           f"modality '{self.name}': expected {self.spec.dtype.name}, got {x.dtype.name}")
+    return x
 
   def posterior(self, x, training=False, mask=None):
     """The expert q(z | x_m). x [B, *shape], mask bool [B] -> batch [B], event [D].
 
     Absent observations never reach the encoder: what they hold cannot reach a gradient.
     """
-    self.check(x)
+    x = self.check(x)
     if mask is not None:
       x = tf.where(_expand(mask, x), x, tf.zeros_like(x))
     return self._posterior(self.encoder(x, training=training))
@@ -58,6 +60,7 @@ class Modality(keras.layers.Layer):
 
   def log_likelihood(self, x, z, training=False, mask=None):
     """log p(x_m | z) in nats, 0 where absent. x [B, *shape], z [..., B, D] -> [..., B]."""
+    x = self.check(x)
     if mask is not None:
       x = tf.where(_expand(mask, x), x, tf.zeros_like(x))
     log_px = self.likelihood(z, training).log_prob(x)

@@ -18,7 +18,7 @@ class Particles(NamedTuple):
 
 
 class Prior(keras.layers.Layer):
-  """p(z): mean 0 and scales that are learnt, or fixed at 1.
+  """p(z): mean 0 and scales that are learnt, or stay at `scale`(0): 1 each by default.
 
   The scales sum to D by default, so that learning them cannot shrink the whole latent space.
   """
@@ -96,17 +96,21 @@ class MultimodalVAE(keras.Model):
       raise ValueError(f"expected some of the modalities {list(self.modalities)}, got {list(x)}")
     return [m for name, m in self.modalities.items() if name in x]
 
+  def any_present(self, x, mask):
+    """Which examples have any modality: bool [B]."""
+    return tf.reduce_any(tf.stack([_mask_of(m, mask, x) for m in self.present(x)]), axis=0)
+
   def posterior(self, x, mask=None, training=False):
     """q(z | x) from any non-empty subset of the modalities: batch [B], event [D]."""
     modalities = self.present(x)
-    masks = [_mask_of(m, mask) for m in modalities]
-    experts = [m.posterior(x[m.name], training, seen)
-               for m, seen in zip(modalities, masks, strict=True)]
-    if all(seen is None for seen in masks):
+    unknown = set(mask or {}) - set(self.modalities)
+    if unknown:
+      raise ValueError(f"mask names {sorted(unknown)}, but the model's modalities are "
+                       f"{list(self.modalities)}")
+    experts = [m.posterior(x[m.name], training, (mask or {}).get(m.name)) for m in modalities]
+    if not mask:
       return self._joint_posterior(experts)
-    everything = tf.fill([tf.shape(x[modalities[-1].name])[0]], True)
-    return self._joint_posterior(
-        experts, tf.stack([everything if seen is None else seen for seen in masks]))
+    return self._joint_posterior(experts, tf.stack([_mask_of(m, mask, x) for m in modalities]))
 
   def num_components(self, x):
     """S, the number of components of the joint posterior of x: an int."""
@@ -125,7 +129,7 @@ class MultimodalVAE(keras.Model):
         z=z,
         log_pz=self.prior.distribution().log_prob(z),
         log_qz=posterior.log_prob(z),
-        log_px={m.name: m.log_likelihood(x[m.name], z, training, _mask_of(m, mask))
+        log_px={m.name: m.log_likelihood(x[m.name], z, training, (mask or {}).get(m.name))
                 for m in self.present(x)})
 
   def particles(self, x, noise, mask=None, training=False):
@@ -138,5 +142,7 @@ class MultimodalVAE(keras.Model):
     return self.score(x, z, posterior, mask, training)
 
 
-def _mask_of(modality, mask):
-  return (mask or {}).get(modality.name)
+def _mask_of(modality, mask, x):
+  """bool [B]; a modality that the mask does not name is there for every example."""
+  everywhere = tf.ones(tf.shape(x[modality.name])[:1], tf.bool)
+  return mask.get(modality.name, everywhere)

@@ -42,7 +42,7 @@ def _normalised_over(*axes):
 @_normalised_over()
 def elbo(log_w, log_pi):
   """sum_s pi_s mean_k log w_sk (Shi et al. 2019, eq. 3, stratified). [S, K, B], [S, B] -> [B]."""
-  return _mix(tf.reduce_mean(log_w, SAMPLES), log_pi)
+  return _mix(tf.reduce_mean(_of_present(log_w, log_pi), SAMPLES), log_pi)
 
 
 @_normalised_over(SAMPLES)
@@ -51,25 +51,30 @@ def iwae(log_w, log_pi):
 
   The paper's objective and the authors' `looser`; it does not tend to log p(x) as K grows.
   """
-  return _mix(_log_mean_exp(log_w, SAMPLES), log_pi)
+  return _mix(_log_mean_exp(_of_present(log_w, log_pi), SAMPLES), log_pi)
 
 
 @_normalised_over(STRATA, SAMPLES)
 def iwae_tight(log_w, log_pi):
-  """log sum_s pi_s mean_k w_sk: one IWAE bound for the mixture, stratified (Shi et al. 2019, eq. 4).
+  """log sum_s pi_s mean_k w_sk: one IWAE bound of the mixture (Shi et al. 2019, eq. 4, stratified).
 
   Tends to log p(x) as K grows.
   """
-  return tf.reduce_logsumexp(_log_mean_exp(log_w, SAMPLES) + log_pi, STRATA)
+  log_means = _log_mean_exp(_of_present(log_w, log_pi), SAMPLES)
+  return tf.reduce_logsumexp(log_means + log_pi, STRATA)
 
 
 BOUNDS = (elbo, iwae, iwae_tight)
 
 
+def _of_present(log_w, log_pi):
+  """log_w, 0 in absent strata whatever they hold: no NaN of theirs reaches a gradient."""
+  return tf.where((log_pi > -float("inf"))[:, tf.newaxis], log_w, 0.)
+
+
 def _mix(values, log_pi):
-  """sum_s pi_s values_s, absent strata left out whatever they hold. [S, B], [S, B] -> [B]."""
-  present = log_pi > -float("inf")
-  return tf.reduce_sum(tf.exp(log_pi) * tf.where(present, values, 0.), STRATA)
+  """sum_s pi_s values_s. [S, B], [S, B] -> [B]."""
+  return tf.reduce_sum(tf.exp(log_pi) * values, STRATA)
 
 
 def _log_mean_exp(log_w, axis):
@@ -81,6 +86,7 @@ def normalised_weights(bound, log_w, log_pi):
   """Importance weights normalised over the axes along which `bound` sums them. -> w [S, K, B]."""
   if not bound.axes:
     return tf.ones_like(log_w)
+  log_w = _of_present(log_w, log_pi)
   log_u = log_w + log_pi[:, tf.newaxis] if STRATA in bound.axes else log_w
   return tf.exp(log_u - tf.reduce_logsumexp(log_u, bound.axes, keepdims=True))
 
@@ -128,7 +134,10 @@ class Reparameterised:
     self._weights = {"likelihood_weights": likelihood_weights, "beta": beta}
 
   def __call__(self, model, x, noise, mask=None, training=False):
-    """The bound of each example of x for uniform noise [S, K, B, D]: `Estimate`."""
+    """The bound of each example of x for uniform noise [S, K, B, D]: `Estimate`.
+
+    An example with nothing present has the objective 0 and gives no gradient.
+    """
     self._check(model)
     posterior = model.posterior(x, mask, training)
     z = joint_posteriors.stratified_sample(posterior, noise)
@@ -144,14 +153,17 @@ class Reparameterised:
   def _estimate(self, model, x, z, posterior, log_pi, mask, training):
     particles = model.score(x, z, posterior, mask, training)
     log_w = log_weights(particles, **self._weights)
-    return Estimate(self.bound(log_w, log_pi), particles, log_pi)
+    objective = self.bound(log_w, log_pi)
+    if mask:
+      objective = tf.where(model.any_present(x, mask), objective, 0.)
+    return Estimate(objective, particles, log_pi)
 
 
 class StickingTheLanding(Reparameterised):
   """`stl`: the score of the posterior's own parameters is left out (Roeder et al. 2017).
 
-  Unbiased for `elbo` at S = 1 alone. It is also what the released code of Shi et al. (2019)
-  computes under the name DReG.
+  Unbiased for `elbo`, and so for `iwae` at K = 1; biased otherwise. It is also what the released
+  code of Shi et al. (2019) computes under the name DReG.
   """
 
   def __call__(self, model, x, noise, mask=None, training=False):
@@ -175,8 +187,8 @@ class DoublyReparameterised(StickingTheLanding):
   """`dreg`: doubly reparameterised gradients (Tucker et al. 2019).
 
   Agrees in expectation with the reparameterised gradient for one expert (S = 1), and for more with
-  the loose bound at K = 1; biased for a stratified mixture otherwise, because a sample drawn from
-  one expert is scored by all.
+  `elbo` and with `iwae` at K = 1; biased for a stratified mixture otherwise, because a sample drawn
+  from one expert is scored by all.
   """
 
   def _encoder_scale(self, log_w, log_pi):

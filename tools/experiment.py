@@ -38,10 +38,14 @@ def run(main):
     logging.get_absl_handler().addFilter(_is_ours)
     try:
       return main()
+    except KeyboardInterrupt:  # outside training, which saves first
+      return sys.exit(130)
     except (ValueError, OSError, TypeError, ArithmeticError, SyntaxError, ImportError) as error:
       return sys.exit(f"{argv[0]}: {_sentence(error)}\n"
                       "(--verbosity=1 shows where it came from)")
 
+  for flag in flags.FLAGS.get_key_flags_for_module(sys.modules[__name__]):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows those of the tool
   app.run(guarded)
 
 
@@ -80,9 +84,10 @@ def load(run_dir, from_run):
       saved + flag.gin_file,
       [f"{name} = {path and os.path.abspath(os.path.expanduser(path))!r}"
        for name, path in paths.items()] + flag.gin_param)
-  text = gin.config_str()
+  text = config_text()
   used = set(re.findall(r"%([A-Za-z_]\w*)", text))
-  unset = sorted(used - {name for (_, name, argument) in _bindings(text) if not argument})
+  macros = {name for (_, name, argument) in _bindings(text) if not argument}
+  unset = sorted(used - macros - set(_PATHS))
   if unset:
     raise ValueError(f"macro {unset[0]} is used but has no value: set it in a gin file, or by "
                      f"--gin_param='{unset[0]} = ...'")
@@ -105,8 +110,8 @@ def load_model(run_dir):
 def config_text():
   """The whole configuration without the paths, which are no part of an experiment."""
   import gin
-  lines = gin.config_str().splitlines(keepends=True)
-  return "".join(line for line in lines if line.split(" = ")[0] not in _PATHS)
+  # gin breaks a long line after the equals sign.
+  return re.sub(rf"^({'|'.join(_PATHS)}) = (\\\n)?.*\n", "", gin.config_str(), flags=re.M)
 
 
 def refuse_another_config(run_dir):
@@ -138,20 +143,31 @@ def refuse_another_config(run_dir):
 def refuse_unused_bindings():
   """Raises ValueError for a binding that nothing asks for, such as one of a misspelt scope.
 
-  A binding is asked for if its function has been called, or is handed to another by reference.
+  A binding is asked for if its function has been called, or is handed to another by reference. What
+  a gin file says of a function that is not used at all is left over from a choice that a later file
+  changed: that is noted and passed over.
   """
   import gin
   given = _bindings(config_text())
-  used = list(_bindings(gin.operative_config_str()))
+  asked = list(_bindings(gin.operative_config_str()))
   for reference in re.findall(r"@([\w./]+)", str(list(given.values()))):
     scope, _, selector = reference.rpartition("/")
-    used += [(scope, selector, argument) for _, _, argument in given if argument]
-  used += [("", macro, "") for macro in re.findall(r"%(\w+)", str(list(given.values())))]
-  for scope, selector, argument in given:
-    if not any((selector, argument) == (name, of) and f"{inner}/".startswith(scope and f"{scope}/")
-               for inner, name, of in used):
-      raise ValueError(f"nothing uses the binding {_name((scope, selector, argument))}: look for a "
-                       "misspelt name or scope, or take it out")
+    asked += [(scope, selector, argument) for _, _, argument in given if argument]
+  asked += [("", macro, "") for macro in re.findall(r"%(\w+)", str(list(given.values())))]
+  in_use = {selector for _, selector, _ in asked}
+  typed = _bindings("\n".join(flags.FLAGS.gin_param))
+  left_over = []
+  for key in given:
+    scope, selector, argument = key
+    if any((selector, argument) == (name, of) and f"{inner}/".startswith(scope and f"{scope}/")
+           for inner, name, of in asked):
+      continue
+    if selector in in_use or not argument or key in typed:
+      raise ValueError(f"nothing uses the binding {_name(key)}: look for a misspelt name or scope, "
+                       "or take it out")
+    left_over.append(_name(key))
+  if left_over:
+    logging.info("Set in gin files, not used here: %s", ", ".join(left_over))
 
 
 def _name(key):

@@ -1,4 +1,4 @@
-"""Trains a model as a gin file says, or goes on with an interrupted run, and exports it.
+r"""Trains a model as a gin file says, or goes on with an interrupted run, and exports it.
 
   python tools/train.py --gin_file=gin/toy_birds.gin
   python tools/train.py --gin_file=gin/cub.gin --manual_dir=DATA --run_dir=runs/cub \
@@ -24,6 +24,7 @@ def main():
   run = RunDir(flag.run_dir or os.path.join("runs", name))
   experiment.load(run, from_run=not flag.gin_file)
   experiment.refuse_another_config(run)
+  run.write_config(experiment.config_text())  # before the words are counted for it
 
   import gin
 
@@ -32,7 +33,6 @@ def main():
   from tf_mmvae.serving.saved_model import Exporter
   from tf_mmvae.training.train import Stopped, train
   panel, exporter, evaluation = (gin.get_configurable(c)() for c in (Panel, Exporter, Evaluation))
-  run.write_config(experiment.config_text())
   try:
     gin.get_configurable(train)(
         run_dir=run.path, pictures=panel, on_first_step=experiment.refuse_unused_bindings)

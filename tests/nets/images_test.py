@@ -1,8 +1,15 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_mmvae.nets import images
+
+
+def test_every_network_is_tested():
+  networks = {c for c in vars(images).values()
+              if isinstance(c, type) and issubclass(c, keras.Model)}
+  assert networks == {images.ConvEncoder, images.ConvDecoder, images.PatchDecoder}
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -13,11 +20,14 @@ def test_shapes(batch_size, shape, filters):
   assert raw.shape == [batch_size, 10]
   pictures = images.ConvDecoder(shape, filters[::-1])(tf.zeros([batch_size, 5]))
   assert pictures.shape == [batch_size, *shape]
+  pictures = images.PatchDecoder(shape, filters[-1:], 2)(tf.zeros([batch_size, 5]))
+  assert pictures.shape == [batch_size, *shape]
 
 
-def test_pictures_are_in_the_unit_interval():
+@pytest.mark.parametrize("network", [images.ConvDecoder, images.PatchDecoder])
+def test_pictures_are_in_the_unit_interval(network):
   z = 100 * tf.random.stateless_normal([20, 2], [0, 0])
-  pictures = np.asarray(images.ConvDecoder((8, 8, 3), [4])(z))
+  pictures = np.asarray(network((8, 8, 3), [4])(z))
   assert 0 <= pictures.min() < pictures.max() <= 1
 
 
@@ -31,17 +41,34 @@ def test_layers_are_as_many_as_the_filters():
   assert kernels == [(2, 2 * 2 * 3), (4, 4, 2, 3), (4, 4, 3, 2)]
 
 
+def test_each_cell_paints_its_patch():
+  decoder = images.PatchDecoder((4, 6, 3), [5], patch=2)
+  decoder(tf.zeros([1, 2]))
+  kernel = np.random.default_rng(0).normal(size=[5, 2 * 2 * 3])
+  for row, column in np.ndindex(2, 3):
+    cells = np.zeros([2, 3, 5])
+    cells[row, column, 1] = 1.
+    decoder.set_weights([np.zeros([2, cells.size]), cells.ravel(), kernel, np.zeros(12)])
+    expected = np.full([4, 6, 3], 0.5)
+    patch = 1 / (1 + np.exp(-kernel[1].reshape([2, 2, 3])))
+    expected[2 * row:2 * row + 2, 2 * column:2 * column + 2] = patch
+    np.testing.assert_allclose(decoder(tf.zeros([1, 2]))[0], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(30, 32, 3), (32, 30, 3)])
 def test_decoder_refuses_sides_that_do_not_fit(shape):
   with pytest.raises(ValueError) as error:
     images.ConvDecoder(shape, [2, 2, 2])
   assert str(error.value) == ("ConvDecoder: 3 layers of stride 2 need sides that are multiples of "
                               f"8, got {shape[0]}x{shape[1]}")
+  with pytest.raises(ValueError, match=f"multiples of 8, got {shape[0]}x{shape[1]}"):
+    images.PatchDecoder(shape, [2, 2], 4)
 
 
 @pytest.mark.parametrize("network, z_or_x", [
     (images.ConvEncoder(2, [2, 3], name="reader"), tf.zeros([1, 8, 8, 3])),
-    (images.ConvDecoder((8, 8, 3), [3, 2], name="painter"), tf.zeros([1, 2]))])
+    (images.ConvDecoder((8, 8, 3), [3, 2], name="painter"), tf.zeros([1, 2])),
+    (images.PatchDecoder((8, 8, 3), [3, 2], 2, name="painter"), tf.zeros([1, 2]))])
 def test_config_round_trip(network, z_or_x):
   network(z_or_x)
   copy = type(network).from_config(network.get_config())

@@ -29,18 +29,20 @@ class Agreement:
     self._num_examples, self._batch_size, self._seed = num_examples, batch_size, seed
 
   def __call__(self, model, dataset):
-    """{"source_to_target/attribute": (share, standard error, number)}, and its chance and ceiling."""
+    """{"source_to_target/attribute": (share, standard error, number)}, its chance and ceiling."""
     num = min(self._num_examples, dataset.num_examples)
     positions = np.linspace(0, dataset.num_examples - 1, num).astype(int)
     translated, true, labels = self._translate(model, dataset.subset(positions))
     truth = {name: reader(true[name]) for name, reader in self._readers.items()}
+    order = np.random.default_rng(self._seed).permutation(num)
+    other = np.roll(order, 1)[np.argsort(order)]  # never the example itself, if there is another
     values = {}
     for target, reader in self._readers.items():
       for source in model.modalities:
         if source == target:
           continue
         attributes = [a for a in truth[target] if a in labels and a in truth.get(source, labels)]
-        others = {a: np.roll(labels[a], num // 2) for a in attributes}
+        others = {a: labels[a][other] for a in attributes}
         seen = reader(translated[source, target])
         _note(values, f"{source}_to_{target}", seen, labels, attributes)
         _note(values, f"{source}_to_{target}/chance", seen, others, attributes)
@@ -48,24 +50,30 @@ class Agreement:
     return values
 
   def _translate(self, model, dataset):
-    @tf.function(reduce_retracing=True)
-    def batch(source, x, seed):
-      z = translation.sample_posterior(model, {source: x[source]}, seed)
-      return translation.decode(model, z, [t for t in self._readers if t != source])
+    @tf.function
+    def translate(x, seed):
+      z = translation.sample_posterior(model, x, seed)
+      return translation.decode(model, z, [t for t in self._readers if t not in x])
 
+    translators = {
+        name: translate.get_concrete_function({name: m.spec}, tf.TensorSpec([2], tf.int64))
+        for name, m in model.modalities.items()}
     translated, true, labels = {}, {}, {}
     for i, (x, y) in enumerate(dataset.batches(self._batch_size)):
       for target in self._readers:
         true.setdefault(target, []).append(self._shown(target, x[target]))
       for name, value in y.items():
         labels.setdefault(name, []).append(value.numpy())
-      for source in model.modalities:
-        for target, value in batch(source, x, tf.constant([self._seed, i], tf.int64)).items():
+      seed = tf.constant([self._seed, i], tf.int64)
+      for source, translator in translators.items():
+        for target, value in translator({source: x[source]}, seed).items():
           translated.setdefault((source, target), []).append(self._shown(target, value))
     return tuple({k: np.concatenate(v) for k, v in d.items()} for d in (translated, true, labels))
 
   def _shown(self, target, value):
-    return np.asarray(self._tokenizers[target].decode(value) if target in self._tokenizers else value)
+    if target in self._tokenizers:
+      value = self._tokenizers[target].decode(value)
+    return np.asarray(value)
 
 
 def _note(values, name, seen, labels, attributes):

@@ -1,6 +1,7 @@
 """Metrics of a model on a data set, kept as JSON."""
 
 import json
+import math
 import os
 
 
@@ -19,17 +20,18 @@ class Evaluation:
   def __call__(self, model, results_dir):
     """{name: {figure: (value, standard error, number)}}.
 
-    Writes `name`.json into `results_dir` for each metric: {figure: {"value", "stderr", "n"}}.
+    Writes `name`.json into `results_dir` for each metric: {figure: {"value", "stderr", "n"}}, with
+    null for what is not finite.
     """
     os.makedirs(results_dir, exist_ok=True)
     results = {}
     for name, metric in self._metrics.items():
       results[name] = metric(model, self._dataset)
-      figures = {figure: dict(zip(("value", "stderr", "n"), entry, strict=True))
-                 for figure, entry in results[name].items()}
+      figures = {figure: {"value": _finite(value), "stderr": _finite(error), "n": int(num)}
+                 for figure, (value, error, num) in results[name].items()}
       path = os.path.join(results_dir, f"{name}.json")
       with open(f"{path}.unfinished", "w", encoding="utf-8") as file:
-        json.dump(figures, file, indent=2)
+        json.dump(figures, file, indent=2, allow_nan=False)
       os.replace(f"{path}.unfinished", path)
     return results
 
@@ -39,7 +41,12 @@ def table(results):
   lines = []
   for metric, figures in results.items():
     lines.append(f"{metric}:")
-    width = max(map(len, figures))
+    width = max(map(len, figures), default=0)
     lines += [f"  {figure:<{width}}  {value:10.4g} +- {error:.2g}  (n = {num})"
               for figure, (value, error, num) in figures.items()]
   return "\n".join(lines)
+
+
+def _finite(value):
+  """A number that JSON knows, or None."""
+  return float(value) if math.isfinite(value) else None

@@ -13,13 +13,21 @@ class HeldOut:
   """
 
   def __init__(self, estimator, num_samples, num_examples=None, batch_size=32, seed=0):
-    """`estimator` is that of training, `num_samples` K; None takes all examples, else some, evenly."""
+    """Sets how it is measured.
+
+    Args:
+      estimator: that of training; see `objectives`.
+      num_samples: K, samples from each component.
+      num_examples: how many of the data set's examples, evenly spread; None takes all.
+      batch_size: examples measured at once.
+      seed: of the latent samples.
+    """
     self._estimator, self._num_samples = estimator, num_samples
     self._num_examples, self._batch_size, self._seed = num_examples, batch_size, seed
 
   def __call__(self, model, dataset):
     """{name: (mean, standard error over examples, number of examples)}."""
-    @tf.function(reduce_retracing=True)
+    @tf.function
     def batch(x, i):
       num_examples = tf.shape(next(iter(x.values())))[0]
       shape = [model.num_components(x), self._num_samples, num_examples, model.latent_dim]
@@ -32,8 +40,10 @@ class HeldOut:
     if self._num_examples and self._num_examples < dataset.num_examples:
       positions = np.linspace(0, dataset.num_examples - 1, self._num_examples).astype(int)
       dataset = dataset.subset(positions)
+    batches = dataset.batches(self._batch_size)
+    batch = batch.get_concrete_function(batches.element_spec[0], tf.TensorSpec([], tf.int32))
     values = {}
-    for i, (x, _) in enumerate(dataset.batches(self._batch_size)):
+    for i, (x, _) in enumerate(batches):
       for name, value in batch(x, tf.constant(i)).items():
         values.setdefault(name, []).append(value.numpy())
     return {name: _mean(np.concatenate(v).astype(np.float64)) for name, v in values.items()}

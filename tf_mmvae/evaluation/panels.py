@@ -13,7 +13,7 @@ _SIZE, _MARGIN, _INK, _PAPER = 128, 10, (40, 40, 40), (255, 255, 255)
 
 
 class Panel:
-  """A table of examples: each modality as it is, then translated from each other modality.
+  """A table of examples: each modality as it is, then decoded from each, itself among them.
 
   Below it stand samples from the prior, decoded to every modality.
   """
@@ -65,7 +65,8 @@ class Panel:
 
   def _cells(self, name, values):
     if name in self._tokenizers:
-      return [s.decode("utf-8", "replace") for s in np.asarray(self._tokenizers[name].decode(values))]
+      sentences = np.asarray(self._tokenizers[name].decode(values))
+      return [sentence.decode("utf-8", "replace") for sentence in sentences]
     return list(np.asarray(values))
 
 
@@ -82,12 +83,17 @@ def draw_table(columns):
     pen.text((left, 8), title, _INK, font)
     for row, cell in enumerate(cells):
       top = 30 + row * (_SIZE + _MARGIN)
-      if isinstance(cell, str):
-        pen.multiline_text((left, top + 4), textwrap.fill(cell, 29), _INK, font)
-      else:
-        page.paste(_picture(cell), (left, top))
+      drawn = _words(cell, column_width, font) if isinstance(cell, str) else _picture(cell)
+      page.paste(drawn, (left, top))
     left += column_width + _MARGIN
   return np.asarray(page)
+
+
+def _words(text, width, font):
+  """A cell of text, cut where the cell ends."""
+  cell = Image.new("RGB", (width, _SIZE), _PAPER)
+  ImageDraw.Draw(cell).multiline_text((0, 4), textwrap.fill(text, 29), _INK, font)
+  return cell
 
 
 def _picture(values):

@@ -50,3 +50,36 @@ class ConvDecoder(keras.Model):
 
   def get_config(self):
     return {**super().get_config(), **self._config}
+
+
+class PatchDecoder(keras.Model):
+  """Latents [N, D] -> pictures [N, *shape] in [0, 1]; the last layer paints a patch for each cell.
+
+  Like `ConvDecoder`, but the widest layer stops at pictures `patch` times smaller than the result:
+  half the time of a step on a CPU.
+  """
+
+  def __init__(self, shape, filters, patch=4, **kwargs):
+    super().__init__(**kwargs)
+    self._config = {"shape": tuple(shape), "filters": tuple(filters), "patch": patch}
+    height, width, channels = shape
+    step = patch * 2 ** (len(filters) - 1)
+    if height % step or width % step:
+      raise ValueError(f"PatchDecoder: {len(filters)} layers and patches of {patch} need sides "
+                       f"that are multiples of {step}, got {height}x{width}")
+    first = (height // step, width // step, filters[0])
+    cells = (height // patch, width // patch)
+    self.body = keras.Sequential(
+        [keras.layers.Dense(first[0] * first[1] * first[2], activation="relu"),
+         keras.layers.Reshape(first)]
+        + [keras.layers.Conv2DTranspose(n, 4, 2, "same", activation="relu") for n in filters[1:]]
+        + [keras.layers.Dense(patch * patch * channels, activation="sigmoid"),
+           keras.layers.Reshape((*cells, patch, patch, channels)),
+           keras.layers.Permute((1, 3, 2, 4, 5)),
+           keras.layers.Reshape(tuple(shape))])
+
+  def call(self, z, training=False):
+    return self.body(z, training=training)
+
+  def get_config(self):
+    return {**super().get_config(), **self._config}

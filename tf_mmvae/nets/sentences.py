@@ -71,7 +71,7 @@ class RecurrentDecoder(keras.Model):
 
 
 class PositionwiseDecoder(keras.Model):
-  """Predicts the word at each position by itself, as the sentence network of Shi et al. (2019) does.
+  """Predicts the word at each position by itself, as the sentence net of Shi et al. (2019) does.
 
   Kept to compare with: words agree with z, but not with one another.
   """

@@ -15,7 +15,7 @@ class Exporter:
 
     encode              image, sentence -> mean and stddev [B, D] of each expert, as image_mean, ...
     decode              z -> image, sentence
-    generate            num int32 [], seed -> z, image, sentence of num samples from the prior
+    generate            num int32 [] >= 0, seed -> z, image, sentence of num samples of the prior
     image_to_sentence   image, seed -> sentence, from one sample of the image's expert; likewise
                         `sentence_to_image` and so on for every pair of modalities
 
@@ -27,7 +27,7 @@ class Exporter:
     self._tokenizers = tokenizers or {}
 
   def __call__(self, model, directory):
-    """Writes the SavedModel to a directory, which has the old one or the new one, whole.
+    """Writes the SavedModel to a directory, whole: if saving fails, the old one stays.
 
     Only raw variables, tables and functions are saved: the C++ loader takes no Keras objects.
     """
@@ -36,7 +36,10 @@ class Exporter:
     root.tables = [table for t in self._tokenizers.values() for table in t.tables]
     signatures = self._signatures(model)
     root.functions = dict(signatures)
+    directory = os.path.normpath(directory)
     unfinished, old = f"{directory}.unfinished", f"{directory}.old"
+    if os.path.isdir(old) and not os.path.isdir(directory):
+      os.rename(old, directory)  # an export was cut off between its renames
     for path in (unfinished, old):
       shutil.rmtree(path, ignore_errors=True)
     tf.saved_model.save(root, unfinished, signatures=signatures)

@@ -1,7 +1,5 @@
 """What is saved of a run: the last few states and the best, whole or not at all."""
 
-import os
-
 import tensorflow as tf
 
 

@@ -72,6 +72,7 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
     loop.run(strategy.experimental_distribute_dataset(data), first, num_steps,
              log_every, evaluate_every, checkpoint_every, on_first_step)
 
+
 def _local_strategy():
   devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
   return tf.distribute.MirroredStrategy([d.name for d in devices])
@@ -112,6 +113,7 @@ class _Loop:
         if done % evaluate_every == 0 or last:
           self._evaluate(done, bar)
         if done % checkpoint_every == 0 or last or self._signal:
+          self.summaries.flush()  # a run killed after the save never writes them again
           self.checkpoints.save(done)
           if not last:
             self.summaries.begin(done)

@@ -67,6 +67,7 @@ class Trainer:
     noise = self._noise(x, [self._seed, step], num_examples * num_replicas, first)
     global_size = tf.cast(num_examples * num_replicas, tf.float32)
     variables = self.model.trainable_variables
+    before = [tf.identity(v.value) for v in self._state()]  # the forward pass changes statistics
     with tf.GradientTape() as tape:
       estimate = self._estimator(self.model, x, noise, training=True)
       loss = -tf.reduce_sum(estimate.objective) / global_size
@@ -77,22 +78,18 @@ class Trainer:
     finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
     if self._clip_norm is not None:
       gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
-    self._apply(gradients, finite, num_replicas)
+    # Keras sums the gradients over the replicas once more.
+    self.optimizer.apply([g / num_replicas for g in gradients], variables)
+    context.merge_call(self._undo_unless, args=(finite, before))
     return {**self._diagnostics(estimate, global_size), "gradient_norm": norm,
             "finite": tf.cast(finite, tf.float32)}
 
-  def _apply(self, gradients, finite, num_replicas):
-    """Applies gradients that are equal on all replicas; undoes it where they are not finite."""
-    variables = [v.value for v in self.model.variables + self.optimizer.variables]
-    before = [tf.identity(v) for v in variables]
-    # Keras sums the gradients over the replicas once more.
-    self.optimizer.apply([g / num_replicas for g in gradients], self.model.trainable_variables)
+  def _state(self):
+    return self.model.variables + self.optimizer.variables
 
-    def undo(strategy, before, finite):
-      for variable, old in zip(variables, before, strict=True):
-        strategy.extended.update(variable, _keep_if, args=(old, finite))
-
-    tf.distribute.get_replica_context().merge_call(undo, args=(before, finite))
+  def _undo_unless(self, strategy, finite, before):
+    for variable, old in zip(self._state(), before, strict=True):
+      strategy.extended.update(variable.value, _keep_if, args=(finite, old))
 
   def _diagnostics(self, estimate, global_size):
     """Shares of this replica in means over the global batch."""
@@ -123,5 +120,5 @@ def _batch_size(x):
   return tf.shape(next(iter(x.values())))[0]
 
 
-def _keep_if(variable, old, finite):
+def _keep_if(variable, finite, old):
   variable.assign(tf.where(finite, variable, old))

@@ -1,0 +1,163 @@
+"""Who may import whom, read off the sources: each rule, and a source that breaks it."""
+
+import ast
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = "tf_mmvae"
+
+# The rooms of the package in which each room may import from, besides itself.
+_CORE = ["distributions", "modality", "joint_posteriors", "model", "objectives"]
+MAY_IMPORT = {
+    "distributions": [],
+    "modality": _CORE[:1],
+    "joint_posteriors": _CORE[:1],
+    "model": _CORE[:3],
+    "objectives": _CORE[:4],
+    "run_dir": [],
+    "nets": [],
+    "data": [],
+    "training": [*_CORE, "run_dir"],
+    "evaluation": [*_CORE, "run_dir"],
+    "serving": [*_CORE, "run_dir"],
+}
+ONLY_OUTSIDE = {"nets": {"keras"}}  # the packages that a room may use, where that is restricted
+NEVER_OUTSIDE = {"data": {"keras", "tensorflow_probability"}}
+MAX_LINES = 400
+EMPTY_NAMES = {"utils", "util", "helpers", "helper", "base", "common", "misc"}
+
+
+def imported_modules(path, source):
+  """Modules that a source imports, in full; `from a import b` gives a.b, whatever b is."""
+  package = list(pathlib.PurePath(path).parent.parts)
+  modules = set()
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Import):
+      modules |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      above = package[:len(package) - node.level + 1] if node.level else []
+      module = ".".join([*above, *([node.module] if node.module else [])])
+      modules |= {f"{module}.{alias.name}" for alias in node.names}
+  return modules
+
+
+def room_of(parts):
+  """The room of a module of the package by its parts: ("tf_mmvae", "nets", "images") -> "nets"."""
+  return parts[1] if len(parts) > 1 else ""
+
+
+def violations(path, source):
+  """What a file of the repository breaks, as sentences. path: from the root, with slashes."""
+  pure = pathlib.PurePosixPath(path)
+  inside = pure.parts[0] == PACKAGE
+  found = []
+  if pure.stem in EMPTY_NAMES:
+    found.append(f"'{pure.stem}' does not say what is in it")
+  if not inside and pure.parts[0] not in ("tools", "tests") and "gin" in _tops(path, source):
+    found.append("gin belongs into tools/")
+  if not inside or pure.name == "__init__.py" and len(pure.parts) == 2:
+    return found
+  room = room_of(pure.with_suffix("").parts)
+  if room not in MAY_IMPORT:
+    return [*found, f"'{room}' is a room without arrows: add it to MAY_IMPORT"]
+  if len(source.splitlines()) > MAX_LINES:
+    found.append(f"has more than {MAX_LINES} lines")
+  for module in sorted(imported_modules(path, source)):
+    top, other = module.split(".")[0], room_of(module.split("."))
+    if top == PACKAGE and other != room and other not in MAY_IMPORT[room]:
+      found.append(f"{room} may not import {module}")
+    elif top in ("tests", "tools", "gin"):
+      found.append(f"the package may not import {module}")
+    elif top in NEVER_OUTSIDE.get(room, ()):
+      found.append(f"{room} may not import {module}")
+    elif (room in ONLY_OUTSIDE and top not in ONLY_OUTSIDE[room] | {PACKAGE}
+          and top not in sys.stdlib_module_names):
+      found.append(f"{room} may import {sorted(ONLY_OUTSIDE[room])} alone, not {module}")
+  return found
+
+
+def _tops(path, source):
+  return {module.split(".")[0] for module in imported_modules(path, source)}
+
+
+def sources():
+  """{path from the root: source} of every Python file of the repository."""
+  folders = [PACKAGE, "tools", "tests", "benchmarks"]
+  return {path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+          for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))}
+
+
+def test_the_repository_keeps_the_rules():
+  found = [f"{path}: {what}" for path, source in sources().items()
+           for what in violations(path, source)]
+  assert not found, "\n".join(found)
+
+
+def test_every_room_exists():
+  rooms = {room_of(pathlib.PurePosixPath(path).with_suffix("").parts)
+           for path in sources() if path.startswith(f"{PACKAGE}/")} - {"__init__"}
+  assert rooms == set(MAY_IMPORT)
+
+
+def test_the_arrows_have_no_circle():
+  order = list(MAY_IMPORT)
+  for room, others in MAY_IMPORT.items():
+    assert all(order.index(other) < order.index(room) for other in others), room
+
+
+@pytest.mark.parametrize(("path", "source"), [
+    ("tf_mmvae/nets/images.py", "import tensorflow as tf"),
+    ("tf_mmvae/nets/images.py", "import tensorflow_probability as tfp"),
+    ("tf_mmvae/nets/images.py", "from tf_mmvae import distributions"),
+    ("tf_mmvae/nets/images.py", "from .. import distributions"),
+    ("tf_mmvae/data/cub.py", "import keras"),
+    ("tf_mmvae/data/cub.py", "from keras import ops"),
+    ("tf_mmvae/data/cub.py", "from tf_mmvae.run_dir import RunDir"),
+    ("tf_mmvae/data/cub.py", "def f():\n  from tf_mmvae import model"),
+    ("tf_mmvae/distributions.py", "from tf_mmvae import modality"),
+    ("tf_mmvae/distributions.py", "from . import joint_posteriors"),
+    ("tf_mmvae/modality.py", "import tf_mmvae.joint_posteriors"),
+    ("tf_mmvae/joint_posteriors.py", "from tf_mmvae.modality import Modality"),
+    ("tf_mmvae/model.py", "from tf_mmvae import objectives"),
+    ("tf_mmvae/objectives.py", "from tf_mmvae.training.trainer import Trainer"),
+    ("tf_mmvae/objectives.py", "from tf_mmvae.run_dir import RunDir"),
+    ("tf_mmvae/run_dir.py", "from tf_mmvae import model"),
+    ("tf_mmvae/training/trainer.py", "from tf_mmvae.evaluation import panels"),
+    ("tf_mmvae/training/trainer.py", "from tf_mmvae.data import examples"),
+    ("tf_mmvae/training/trainer.py", "from ..nets import images"),
+    ("tf_mmvae/evaluation/panels.py", "from tf_mmvae.serving import saved_model"),
+    ("tf_mmvae/evaluation/panels.py", "from tf_mmvae.data import tokenizer"),
+    ("tf_mmvae/serving/saved_model.py", "from tf_mmvae.training import checkpoints"),
+    ("tf_mmvae/serving/saved_model.py", "from tf_mmvae.evaluation import translation"),
+    ("tf_mmvae/model.py", "import gin"),
+    ("tf_mmvae/training/train.py", "from gin import config_parser"),
+    ("benchmarks/step.py", "import gin"),
+    ("tf_mmvae/model.py", "from tests import oracle"),
+    ("tf_mmvae/model.py", "import tools.experiment"),
+    ("tf_mmvae/model.py", "x = 0\n" * (MAX_LINES + 1)),
+    ("tf_mmvae/utils.py", ""),
+    ("tf_mmvae/nets/base.py", ""),
+    ("tests/helpers.py", ""),
+    ("tools/common.py", ""),
+    ("tf_mmvae/plots/curves.py", ""),
+])
+def test_each_rule_can_fail(path, source):
+  assert violations(path, source)
+
+
+@pytest.mark.parametrize(("path", "source"), [
+    ("tf_mmvae/nets/images.py", "import math\nimport keras\nfrom tf_mmvae.nets import sentences"),
+    ("tf_mmvae/data/cub.py", "import tensorflow_datasets as tfds\nfrom . import examples"),
+    ("tf_mmvae/model.py", "from tf_mmvae import distributions, joint_posteriors, modality"),
+    ("tf_mmvae/objectives.py", "from tf_mmvae.model import Particles"),
+    ("tf_mmvae/training/train.py", "from tf_mmvae.run_dir import RunDir\nimport keras"),
+    ("tf_mmvae/serving/saved_model.py", "from tf_mmvae import joint_posteriors"),
+    ("tf_mmvae/model.py", "x = 0\n" * MAX_LINES),
+    ("tools/train.py", "import gin\nfrom tf_mmvae.training.train import train"),
+    ("tests/gin_files_test.py", "import gin"),
+])
+def test_what_the_rules_allow(path, source):
+  assert violations(path, source) == []

@@ -1,0 +1,185 @@
+"""Agreement of models whose translations are known: perfect, useless, and in between."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_mmvae import distributions
+from tf_mmvae.data.examples import Examples
+from tf_mmvae.evaluation.agreement import Agreement
+from tf_mmvae.modality import Modality
+from tf_mmvae.model import MultimodalVAE, Prior
+
+NUM = 1200
+COLOURS = np.random.default_rng(0).integers(0, 4, NUM)
+SIZES = np.random.default_rng(1).integers(0, 2, NUM)
+WORDS = ["red", "green", "blue", "black"]
+
+
+class Copy(keras.layers.Layer):
+  """x [B, 2] -> raw parameters of an expert at x of almost no width."""
+
+  def call(self, x, training=False):
+    x = tf.cast(x, tf.float32)
+    return tf.concat([x, tf.fill(tf.shape(x), -15.)], -1)
+
+
+class Say(keras.layers.Layer):
+  """z [N, 2] -> itself, or always the same."""
+
+  def __init__(self, useless=False):
+    super().__init__()
+    self._useless = useless
+
+  def call(self, z, training=False):
+    return tf.zeros_like(z) if self._useless else z
+
+
+class Words:
+  """A stub tokenizer of rows (colour, size)."""
+
+  def decode(self, values):
+    return tf.gather(WORDS, tf.cast(tf.round(values[:, 0]), tf.int32))
+
+
+def model(names=("image", "sentence"), useless=False):
+  return MultimodalVAE(
+      [Modality(name, (2,), Copy(), Say(useless), distributions.normal_likelihood,
+                distributions.normal) for name in names], Prior(2))
+
+
+def examples(colours=COLOURS, sizes=SIZES, names=("image", "sentence"), labels=("colour", "size")):
+  rows = tf.constant(np.stack([colours, sizes], -1), tf.float32)
+  values = {"colour": tf.constant(colours), "size": tf.constant(sizes)}
+  return Examples("stub", len(colours), lambda i: (
+      {name: tf.gather(rows, i) for name in names}, {a: tf.gather(values[a], i) for a in labels}))
+
+
+def see(pictures):
+  colour, size = np.round(pictures).astype(int).T
+  return {"colour": colour, "size": size}
+
+
+def read(texts):
+  return {"colour": np.array([WORDS.index(text.decode()) for text in texts])}
+
+
+READERS, TOKENIZERS = {"image": see, "sentence": read}, {"sentence": Words()}
+
+
+def agreement(**settings):
+  settings = {"readers": READERS, "tokenizers": TOKENIZERS, "num_examples": NUM, **settings}
+  return Agreement(**settings)
+
+
+def standard_error(share, num=NUM):
+  """Of the mean of `num` zeros and ones of which `share` are ones, by the definition."""
+  ones = round(share * num)
+  values = np.array([1.] * ones + [0.] * (num - ones))
+  return np.sqrt(np.sum((values - values.mean())**2) / (num - 1) / num)
+
+
+@pytest.fixture(scope="module")
+def perfect():
+  return agreement()(model(), examples())
+
+
+def test_perfect_model(perfect):
+  for pair in ("image_to_sentence", "sentence_to_image"):
+    assert perfect[f"{pair}/colour"] == (1., 0., NUM)
+    assert perfect[f"{pair}/ceiling/colour"] == (1., 0., NUM)
+    share, error, num = perfect[f"{pair}/chance/colour"]
+    assert abs(share - 1 / 4) < 4 * standard_error(1 / 4)
+    np.testing.assert_allclose(error, standard_error(share), rtol=1e-9)
+    assert num == NUM
+
+
+def test_attributes_are_those_that_both_readers_know(perfect):
+  assert {name.split("/")[-1] for name in perfect} == {"colour"}
+  values = agreement(readers={"image": see})(model(), examples())
+  assert set(values) == {f"sentence_to_image{of}/{attribute}" for of in ("", "/chance", "/ceiling")
+                         for attribute in ("colour", "size")}
+
+
+def test_useless_model():
+  values = agreement()(model(useless=True), examples())
+  of_first = np.mean(COLOURS == 0)  # all that it says is the first colour
+  for pair in ("image_to_sentence", "sentence_to_image"):
+    share, error, _ = values[f"{pair}/colour"]
+    assert share == of_first
+    np.testing.assert_allclose(error, standard_error(of_first), rtol=1e-9)
+    np.testing.assert_allclose(values[f"{pair}/chance/colour"][0], of_first)
+    assert values[f"{pair}/ceiling/colour"][0] == 1.
+
+
+def test_ceiling_is_that_of_the_reader():
+  def colour_blind(pictures):
+    seen = see(pictures)
+    return {"colour": np.where(seen["colour"] == 3, 0, seen["colour"])}
+
+  values = agreement(readers={"image": colour_blind, "sentence": read})(model(), examples())
+  expected = np.mean(COLOURS != 3)
+  assert values["sentence_to_image/ceiling/colour"][0] == expected
+  assert values["sentence_to_image/colour"][0] == expected
+  assert values["image_to_sentence/ceiling/colour"][0] == 1.
+
+
+@pytest.mark.parametrize("period", [2, 3, 4])
+def test_chance_does_not_follow_the_order_of_the_data(period):
+  colours = np.arange(NUM) % period
+  values = agreement()(model(), examples(colours))
+  share = values["image_to_sentence/chance/colour"][0]
+  assert abs(share - 1 / period) < 4 * standard_error(1 / period)
+
+
+def test_chance_never_takes_the_example_itself():
+  colours = np.arange(4)  # all different
+  values = agreement()(model(), examples(colours, np.zeros(4, int)))
+  assert values["image_to_sentence/chance/colour"][0] == 0.
+  assert values["image_to_sentence/colour"][0] == 1.
+
+
+def test_labels_that_are_absent_are_not_scored():
+  assert agreement()(model(), examples(labels=("size",))) == {}
+  values = agreement(readers={"image": see})(model(), examples(labels=("size",)))
+  assert {name.split("/")[-1] for name in values} == {"size"}
+
+
+def test_some_examples_evenly_spread():
+  colours = np.array([0, 1, 1, 2, 1, 1, 3])  # at 0, 3 and 6 the model is right
+  useless = agreement(num_examples=3)(model(useless=True), examples(colours, np.zeros(7, int)))
+  assert useless["image_to_sentence/colour"][::2] == (1 / 3, 3)
+
+
+def test_more_examples_asked_than_there_are():
+  values = agreement(num_examples=50)(model(), examples(COLOURS[:7], SIZES[:7]))
+  assert values["image_to_sentence/colour"] == (1., 0., 7)
+
+
+def test_one_example_has_no_standard_error():
+  share, error, num = agreement()(model(), examples(COLOURS[:1], SIZES[:1]))[
+      "image_to_sentence/colour"]
+  assert share == 1. and np.isnan(error) and num == 1
+
+
+def test_batch_size_changes_nothing(perfect):
+  assert agreement(batch_size=7)(model(), examples()) == perfect
+
+
+def test_three_modalities_score_every_pair_and_warn_of_no_retracing(caplog):
+  names = ("image", "sentence", "sound")
+  tf.get_logger().addHandler(caplog.handler)
+  try:
+    with caplog.at_level(logging.WARNING):
+      values = agreement(readers={**READERS, "sound": see}, batch_size=500)(
+          model(names), examples(names=names))
+  finally:
+    tf.get_logger().removeHandler(caplog.handler)
+  assert "retracing" not in caplog.text
+  pairs = {name.split("/")[0] for name in values}
+  assert pairs == {f"{a}_to_{b}" for a in names for b in names if a != b}
+  assert {values[f"{pair}/colour"][0] for pair in pairs} == {1.}
+  assert values["image_to_sound/size"] == (1., 0., NUM)

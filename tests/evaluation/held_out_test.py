@@ -1,0 +1,122 @@
+"""Bounds on data against exact log p(x)."""
+
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import oracle
+from tf_mmvae import objectives
+from tf_mmvae.data.examples import Examples
+from tf_mmvae.evaluation import held_out
+
+PLAIN = objectives.Reparameterised()
+
+
+def examples(x):
+  """x {name: [N, ...]} as a data set."""
+  num_examples = len(next(iter(x.values())))
+  return Examples("exact", num_examples, lambda i: ({n: tf.gather(v, i) for n, v in x.items()}, {}))
+
+
+@pytest.fixture(scope="module")
+def single():
+  """An exact model of one modality: its posterior is exact, so no bound depends on the noise."""
+  return oracle.LinearGaussian(1)
+
+
+def test_exact_posterior_gives_log_evidence(single):
+  x = single.sample(10)
+  values = held_out.HeldOut(PLAIN, num_samples=3, batch_size=4)(single.model(), examples(x))
+  evidence = single.log_evidence(x)
+  error = np.std(evidence, ddof=1) / np.sqrt(10)
+  assert set(values) == {"objective", "elbo", "iwae", "iwae_tight"}
+  for name, value in values.items():
+    np.testing.assert_allclose(value, (evidence.mean(), error, 10), rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("num_modalities", [2, 3])
+def test_tight_bound_reaches_log_evidence(num_modalities):
+  """On 200 copies of one example, so that the standard error is that of the samples alone."""
+  exact = oracle.LinearGaussian(num_modalities)
+  x = exact.sample(1)
+  copies = examples({name: tf.repeat(value, 200, axis=0) for name, value in x.items()})
+  values = held_out.HeldOut(PLAIN, num_samples=1000, batch_size=64)(exact.model(), copies)
+  value, error, num = values["iwae_tight"]
+  assert num == 200
+  assert 0 < error < 0.05
+  assert abs(value - exact.log_evidence(x)[0]) < 3 * error
+  value, error, _ = values["elbo"]
+  assert value < exact.log_evidence(x)[0] - 3 * error  # which is less than what the bounds differ
+
+
+def test_order_of_the_bounds(pair):
+  values = held_out.HeldOut(PLAIN, num_samples=4)(pair.model(shift=0.5), examples(pair.sample(20)))
+  assert values["elbo"][0] < values["iwae"][0] < values["iwae_tight"][0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_batch_size_changes_no_mean(single, batch_size):
+  x = single.sample(7)
+  values = held_out.HeldOut(PLAIN, 2, batch_size=batch_size)(single.model(), examples(x))
+  mean, _, num = values["elbo"]
+  np.testing.assert_allclose(mean, single.log_evidence(x).mean(), rtol=1e-5)
+  assert num == 7
+
+
+def test_some_examples_evenly_spread(single):
+  x = single.sample(9)
+  metric = held_out.HeldOut(PLAIN, 2, num_examples=3)
+  mean, _, num = metric(single.model(), examples(x))["iwae"]
+  np.testing.assert_allclose(mean, single.log_evidence(x)[[0, 4, 8]].mean(), rtol=1e-5)
+  assert num == 3
+
+
+def test_more_examples_asked_than_there_are(single):
+  x = single.sample(4)
+  mean, _, num = held_out.HeldOut(PLAIN, 2, num_examples=9)(single.model(), examples(x))["iwae"]
+  np.testing.assert_allclose(mean, single.log_evidence(x).mean(), rtol=1e-5)
+  assert num == 4
+
+
+def test_one_example_has_no_standard_error(single):
+  value, error, num = held_out.HeldOut(PLAIN, 2)(single.model(), examples(single.sample(1)))["elbo"]
+  assert np.isfinite(value) and np.isnan(error) and num == 1
+
+
+def test_weights_of_training_reach_the_objective_alone(pair):
+  weighted = objectives.DoublyReparameterised(
+      objectives.elbo, likelihood_weights={"a": 3.}, beta=2.)
+  model, data = pair.model(), examples(pair.sample(6))
+  plain = held_out.HeldOut(PLAIN, 4)(model, data)
+  values = held_out.HeldOut(weighted, 4)(model, data)
+  assert plain["objective"] == plain["iwae"]
+  assert values["objective"][0] < values["elbo"][0] - 1
+  for name in ("elbo", "iwae", "iwae_tight"):
+    np.testing.assert_allclose(values[name], plain[name], rtol=1e-6)
+
+
+def test_batches_and_seeds_have_noise_of_their_own(pair):
+  x = {name: tf.repeat(value, 4, axis=0) for name, value in pair.sample(1).items()}
+  model = pair.model(shift=0.5)
+
+  def error(batch_size, seed=0):
+    return held_out.HeldOut(PLAIN, 2, batch_size=batch_size, seed=seed)(model, examples(x))["elbo"]
+
+  assert error(1)[1] > 1e-3  # equal noise in the batches would give equal values
+  assert error(2)[1] > 1e-3
+  assert error(2, seed=1) != error(2)
+  assert error(2) == error(2)
+
+
+def test_measuring_often_warns_of_no_retracing(single, caplog):
+  model, data = single.model(), examples(single.sample(3))
+  tf.get_logger().addHandler(caplog.handler)
+  try:
+    with caplog.at_level(logging.WARNING):
+      for _ in range(5):
+        held_out.HeldOut(PLAIN, 1, batch_size=2)(model, data)
+  finally:
+    tf.get_logger().removeHandler(caplog.handler)
+  assert "retracing" not in caplog.text

@@ -1,0 +1,54 @@
+import pathlib
+
+import pytest
+
+from tests import runs
+from tests.data import cub_test
+
+GIN = runs.ROOT / "gin"
+TINY = sorted(path.name for path in GIN.glob("*_tiny.gin"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def birds():
+  """CUB in small, for those that ask for it."""
+  cub_test.write_source(runs.scratch() / "manual")
+
+
+def test_every_experiment_has_a_tiny_variant():
+  experiments = {path.stem for path in GIN.glob("*.gin")} - {path[:-4] for path in TINY}
+  assert experiments == {path.removesuffix("_tiny.gin") for path in TINY}
+  assert experiments >= {"cub", "toy_birds"}
+  for name in experiments:
+    assert f'include "gin/{name}.gin"' in (GIN / f"{name}_tiny.gin").read_text()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tiny_variants_train(name):
+  run, code, printed = runs.finished(f"gin/{name}")
+  assert code == 0, printed
+  assert "Traceback" not in printed and "Best step" in printed
+  results = pathlib.Path(run.results)
+  for path in (run.config, run.vocabulary, f"{run.export}/saved_model.pb"):
+    assert pathlib.Path(path).stat().st_size > 0, path
+  assert list(results.glob("*.png")) and list(results.glob("*.json"))
+  assert not list(pathlib.Path(run.path).rglob("*unfinished*"))
+  last = runs.last_step(run.checkpoints)
+  assert last > 1
+  assert {step for tag, step in runs.events(run.events) if tag == "train/bound"} >= {last}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_second_time_does_not_train_again(name):
+  run, code, printed = runs.finished(f"gin/{name}")
+  assert code == 0, printed
+  kept = [run.checkpoints, run.events]
+  before = [runs.files(directory) for directory in kept]
+  results = {path.name: path.read_bytes() for path in pathlib.Path(run.results).glob("*.json")}
+  code, printed = runs.call("train.py", *runs.train_args(f"gin/{name}", run.path))
+  assert code == 0, printed
+  assert "training:" not in printed and "held-out objective" not in printed
+  assert before == [runs.files(directory) for directory in kept]
+  for file, content in results.items():
+    assert (pathlib.Path(run.results) / file).read_bytes() == content, file
+  assert (pathlib.Path(run.export) / "saved_model.pb").is_file()

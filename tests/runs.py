@@ -1,0 +1,98 @@
+"""What a run left on disk, and the tools as processes of their own."""
+
+import atexit
+import collections
+import functools
+import glob
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.util import event_pb2
+
+from tf_mmvae.run_dir import RunDir
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def last_step(checkpoints):
+  """The step of the last checkpoint in a directory, -1 without one."""
+  path = tf.train.latest_checkpoint(str(checkpoints))
+  return -1 if path is None else int(path.rsplit("-", 1)[1])
+
+
+def state(checkpoints):
+  """{name: value} of all variables in a checkpoint, or in the last one of a directory."""
+  reader = tf.train.load_checkpoint(str(checkpoints))
+  # `save_counter` counts how often a process saved, which an interruption changes.
+  return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+          if name.endswith("VARIABLE_VALUE") and not name.startswith("save_counter")}
+
+
+def assert_same_state(first, second):
+  """Asserts that two checkpoint directories end in the same bits."""
+  first, second = state(first), state(second)
+  assert first.keys() == second.keys() and len(first) > 10
+  for name, value in first.items():
+    np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def events(directory):
+  """{(tag, step): [value, ...]} over all event files; a picture's value is its bytes."""
+  found = collections.defaultdict(list)
+  for path in glob.glob(os.path.join(directory, "*tfevents*")):
+    for record in tf.data.TFRecordDataset(path):
+      event = event_pb2.Event.FromString(record.numpy())
+      for value in event.summary.value:
+        tensor = tf.make_ndarray(value.tensor)
+        found[value.tag, event.step].append(tensor[2] if tensor.size > 1 else float(tensor))
+  return found
+
+
+def start(tool, *args, **kwargs):
+  """Starts a tool in a process; what it prints goes into one pipe unless told otherwise."""
+  return subprocess.Popen(
+      [sys.executable, ROOT / "tools" / tool, *args], text=True, cwd=ROOT,
+      env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+      **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **kwargs})
+
+
+def call(tool, *args):
+  """Runs a tool to its end: (exit code, what it printed)."""
+  process = start(tool, *args)
+  try:
+    printed, _ = process.communicate(timeout=300)
+  finally:
+    process.kill()
+  return process.returncode, printed
+
+
+@functools.cache
+def scratch():
+  """A directory that lasts as long as the tests: data and runs that several of them look at."""
+  directory = tempfile.TemporaryDirectory()
+  atexit.register(directory.cleanup)
+  return pathlib.Path(directory.name)
+
+
+def train_args(gin_file, run_dir):
+  """Arguments of tools/train.py; the data are prepared once for all tests."""
+  return [f"--gin_file={gin_file}", f"--run_dir={run_dir}", f"--data_dir={scratch() / 'data'}",
+          f"--manual_dir={scratch() / 'manual'}"]
+
+
+@functools.cache
+def finished(gin_file):
+  """Trains as a gin file says, once for all tests: (run, exit code, what was printed)."""
+  run = RunDir(scratch() / pathlib.Path(gin_file).stem)
+  return run, *call("train.py", *train_args(gin_file, run.path))
+
+
+def files(directory):
+  """{path: (bytes, time of the last change)} of all files below a directory."""
+  return {str(path.relative_to(directory)): (path.read_bytes(), path.stat().st_mtime_ns)
+          for path in sorted(pathlib.Path(directory).rglob("*")) if path.is_file()}

@@ -1,0 +1,154 @@
+import os
+import sys
+
+import gin
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from tests import runs, small
+from tf_mmvae.run_dir import RunDir
+
+TINY = "gin/toy_birds_tiny.gin"
+
+
+@pytest.fixture
+def experiment(monkeypatch):
+  monkeypatch.syspath_prepend(str(runs.ROOT / "tools"))
+  import experiment
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(gin_file=[TINY], gin_param=[], data_dir=None, manual_dir=None):
+    gin.clear_config()
+    yield experiment
+  gin.clear_config()
+
+
+@pytest.fixture
+def load(experiment):
+  """Reads the tiny configuration with other bindings: function (bindings) -> text."""
+  def load(run, *bindings, from_run=False):
+    gin.clear_config()
+    with flagsaver.flagsaver(gin_param=list(bindings), gin_file=[] if from_run else [TINY]):
+      experiment.load(run, from_run)
+    return experiment.config_text()
+
+  return load
+
+
+@pytest.fixture
+def trained(load, tmp_path):
+  """A run that has a configuration and, it seems, a checkpoint."""
+  run = RunDir(tmp_path / "trained")
+  run.write_config(load(run))
+  os.makedirs(run.checkpoints)
+  with open(os.path.join(run.checkpoints, "checkpoint"), "w") as file:
+    file.write("")
+  return run
+
+
+@pytest.mark.parametrize("folder", ["run", "x" * 100, "50%off/it's"])
+def test_the_saved_text_gives_the_same_configuration(load, tmp_path, folder):
+  run = RunDir(tmp_path / folder)
+  text = load(run)
+  assert "RUN_DIR =" not in text and str(tmp_path) not in text
+  run.write_config(text)
+  assert load(run, from_run=True) == text
+  assert gin.query_parameter("RUN_DIR/macro.value") == run.path
+
+
+def test_paths_are_absolute(load, tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  for path in ("~/data", "data"):
+    with flagsaver.flagsaver(data_dir=path):
+      load(RunDir("run"))
+    assert gin.query_parameter("DATA_DIR/macro.value") == str(tmp_path / "data")
+    assert gin.query_parameter("MANUAL_DIR/macro.value") is None
+
+
+@pytest.mark.parametrize("bindings", [
+    [], ["NUM_STEPS = 30"], ["train.train.num_steps = 30"], ["train.train.log_every = 7"],
+    ["train.train.evaluate_every = 7", "train.train.checkpoint_every = 7"]])
+def test_what_a_run_may_be_given_anew(experiment, load, trained, bindings):
+  load(trained, *bindings)
+  experiment.refuse_another_config(trained)
+
+
+def test_every_difference_is_named(experiment, load, trained):
+  load(trained, "WORDS = 9", "test/toy_birds.toy_birds.split = 'test[:2]'", "NUM_STEPS = 1")
+  with pytest.raises(ValueError) as error:
+    experiment.refuse_another_config(trained)
+  assert str(error.value) == (
+      f"{trained.path} is a run of another configuration (WORDS: 8 there, 9 now; "
+      "test/toy_birds.toy_birds.split: test there, test[:2] now): give the same one, or another "
+      "--run_dir")
+
+
+def test_without_a_checkpoint_the_new_configuration_takes_over(experiment, load, trained):
+  """And words are counted again, but not for the same configuration."""
+  os.remove(os.path.join(trained.checkpoints, "checkpoint"))
+  with open(trained.vocabulary, "w") as file:
+    file.write("bird\n")
+  load(trained, "NUM_STEPS = 3")
+  experiment.refuse_another_config(trained)
+  assert os.path.exists(trained.vocabulary)
+  load(trained, "tokenizer.tokenizer.min_count = 2")
+  experiment.refuse_another_config(trained)
+  assert not os.path.exists(trained.vocabulary)
+
+
+SMALL = """
+from __gin__ import dynamic_registration
+from tests import small
+SEED = 3
+small.values.batch_size = 5
+small.examples.x = @left/small.values()
+left/small.values.seed = %SEED
+"""
+
+
+@pytest.mark.parametrize("binding", [
+    "lfet/small.values.seed = 4", "small.model.batch_norm = True", "SIZE = 3"])
+def test_unused_bindings_that_were_typed(experiment, binding):
+  gin.parse_config(f"{SMALL}\n{binding}\n")
+  gin.get_configurable(small.examples)()
+  name = binding.split(" = ")[0]
+  with (flagsaver.flagsaver(gin_param=[binding]),
+        pytest.raises(ValueError, match=f"^nothing uses the binding {name}: look for a misspelt")):
+    experiment.refuse_unused_bindings()
+
+
+@pytest.mark.parametrize("more, refused", [
+    ("", None), ("small.model.batch_norm = True", None), ("SIZE = 3", "SIZE"),
+    ("lfet/small.values.seed = 4", "lfet/small.values.seed")])
+def test_unused_bindings_of_a_gin_file(experiment, more, refused):
+  """A file may set functions that a later choice put out of use; nothing else goes unused."""
+  gin.parse_config(f"{SMALL}\n{more}\n")
+  gin.get_configurable(small.examples)()
+  if refused is None:
+    experiment.refuse_unused_bindings()
+  else:
+    with pytest.raises(ValueError, match=f"^nothing uses the binding {refused}: look for a miss"):
+      experiment.refuse_unused_bindings()
+
+
+@pytest.mark.parametrize("error, sentence", [
+    (FileNotFoundError(2, "No such file", "/a/b"), "no such file or directory: /a/b"),
+    (ValueError("one sentence\n  In call to configurable 'train'"), "one sentence"),
+    (ValueError("in user code:\n\n  File x, line 1\n\n    ValueError: it is small"),
+     "ValueError: it is small"),
+    (TypeError(), "TypeError"),
+])
+def test_sentence(experiment, error, sentence):
+  assert experiment._sentence(error) == sentence
+
+
+def test_interrupted_outside_training(experiment, monkeypatch):
+  def main():
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(sys, "argv", ["tools/train.py"])
+  with pytest.raises(SystemExit) as stop:
+    experiment.run(main)
+  assert stop.value.code == 130

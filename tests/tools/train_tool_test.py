@@ -1,0 +1,249 @@
+import ast
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import gin
+import pytest
+from absl.testing import flagsaver
+
+from tests import runs
+from tf_mmvae.run_dir import RunDir
+
+TINY = "gin/toy_birds_tiny.gin"
+NUM_STEPS = 20
+TOOLS = sorted(path.name for path in (runs.ROOT / "tools").glob("*.py")
+               if "__main__" in path.read_text())
+HINT = "(--verbosity=1 shows where it came from)"
+
+
+# Runs with mishaps, in processes of their own.
+
+
+@pytest.fixture(scope="module")
+def mishaps(tmp_path_factory):
+  """One run: a misspelt scope, then killed, then stopped, then to the end; what each left."""
+  run = RunDir(tmp_path_factory.mktemp("mishaps") / "run")
+  command = [*runs.train_args(TINY, run.path), "--gin_param=METRICS = {}"]
+  said = {}
+
+  def note(name, code, printed):
+    said[name] = {"code": code, "printed": printed, "step": runs.last_step(run.checkpoints)}
+
+  note("misspelt", *runs.call(
+      "train.py", *command, "--gin_param=imgae/modality.Modality.name = 'image'"))
+  process = runs.start("train.py", *command)
+  wait(process, lambda: runs.last_step(run.checkpoints) >= 4)
+  process.kill()
+  printed, _ = process.communicate()
+  note("killed", process.returncode, printed)
+  before = set(os.listdir(run.events))
+  process = runs.start("train.py", *command)
+  wait(process, lambda: set(os.listdir(run.events)) - before)
+  time.sleep(0.5)  # the first step, now being traced, takes longer
+  process.terminate()
+  printed, _ = process.communicate()
+  note("stopped", process.returncode, printed)
+  note("finished", *runs.call("train.py", *command))
+  return run, said
+
+
+def wait(process, condition):
+  for _ in range(30000):
+    if condition():
+      return
+    assert process.poll() is None, process.communicate()[0]
+    time.sleep(0.01)
+  process.kill()
+  pytest.fail("waited for too long")
+
+
+def test_misspelt_scope(mishaps):
+  said = mishaps[1]["misspelt"]
+  assert_one_sentence(said["code"], said["printed"], "nothing uses the binding "
+                      "imgae/modality.Modality.name: look for a misspelt name or scope")
+  assert said["step"] == -1
+
+
+def test_killed(mishaps):
+  said = mishaps[1]["killed"]
+  assert said["code"] == -signal.SIGKILL
+  assert 4 <= said["step"] < NUM_STEPS
+
+
+def test_terminated(mishaps):
+  killed, said = mishaps[1]["killed"], mishaps[1]["stopped"]
+  assert said["code"] == 143
+  assert said["step"] > killed["step"]
+  assert "Traceback" not in said["printed"]
+  assert re.findall(r"^stopped by .*$", said["printed"], re.M) == [
+      f"stopped by SIGTERM after step {said['step']}, which is saved: the same command goes on from "
+      "there"]
+
+
+def test_mishaps_leave_no_trace(mishaps):
+  run, said = mishaps
+  assert said["finished"]["code"] == 0, said["finished"]["printed"]
+  whole, code, printed = runs.finished(TINY)
+  assert code == 0, printed
+  assert runs.last_step(whole.checkpoints) == NUM_STEPS
+  runs.assert_same_state(whole.checkpoints, run.checkpoints)
+  runs.assert_same_state(whole.best, run.best)
+  found, expected = runs.events(run.events), runs.events(whole.events)
+  assert found.keys() == expected.keys()
+  for key, values in expected.items():
+    assert len(found[key]) == 1, key
+    assert key[0] == "train/steps_per_second" or found[key] == values, key
+
+
+def test_what_tensorboard_shows():
+  run, _, _ = runs.finished(TINY)
+  found = runs.events(run.events)
+  names = ["objective", "bound", "log_p_image", "log_p_sentence", "log_q_over_p",
+           "effective_sample_size", "gradient_norm", "steps_per_second"]
+  steps = [(f"train/{name}", s) for name in names for s in range(1, NUM_STEPS + 1)]
+  looks = [(f"held_out/{name}", s) for name in ("objective", "bound") for s in (5, 10, 15, 20)]
+  assert set(looks + steps) < found.keys()
+  pictures = {tag for (tag, _), values in found.items() if isinstance(values[0], bytes)}
+  assert pictures == {"prior", "translations"}
+
+
+# Mistakes.
+
+
+def assert_one_sentence(code, printed, sentence):
+  """Exit code 1; the sentence, in one line, and the hint are the last things said."""
+  assert code == 1, printed
+  assert "Traceback" not in printed
+  last, hint = printed.splitlines()[-2:]
+  assert "train.py: " in last and sentence in last, printed
+  assert hint == HINT
+
+
+@pytest.mark.parametrize("args, sentence", [
+    ([], "give --gin_file, such as --gin_file=gin/toy_birds.gin"),
+    (["--gin_file=gin/no_birds.gin"], "Unable to open file: gin/no_birds.gin"),
+    ([f"--gin_file={TINY}", "--gin_param=train.train.num_stepz = 3"],
+     "Configurable 'train' doesn't have a parameter named 'num_stepz'"),
+])
+def test_mistakes_in_a_process(tmp_path, args, sentence):
+  run_dir = [f"--run_dir={tmp_path / 'run'}"] if args else []
+  assert_one_sentence(*runs.call("train.py", *args, *run_dir), sentence)
+  assert not os.listdir(tmp_path)
+
+
+def test_an_argument_that_is_no_flag():
+  code, printed = runs.call("train.py", TINY)
+  assert code == 1
+  assert printed.strip().endswith(f"expected flags alone, got '{TINY}'")
+
+
+@pytest.fixture
+def tool(monkeypatch):
+  """tools/train.py in this process: function (arguments) -> what sys.exit was given."""
+  monkeypatch.syspath_prepend(str(runs.ROOT / "tools"))
+  import experiment
+  import train
+
+  def call(*args):
+    monkeypatch.setattr(sys, "argv", ["tools/train.py", *args])
+    gin.clear_config()
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
+      experiment.run(train.main)
+    return stop.value.code
+
+  yield call
+  gin.clear_config()
+
+
+@pytest.fixture
+def copy(tmp_path):
+  """A copy of a finished run."""
+  run, _, _ = runs.finished(TINY)
+  shutil.copytree(run.path, tmp_path / "run")
+  return RunDir(tmp_path / "run")
+
+
+ANOTHER = "is a run of another configuration ("
+
+
+@pytest.mark.parametrize("args, said", [
+    (["--gin_param=train.train.num_steps = %NUM_STEP"], "macro NUM_STEP is used but has no value"),
+    (["--gin_param=images.ConvEncoder.filter = (4,)"], "doesn't have a parameter named 'filter'"),
+    (["--gin_param=image.ConvEncoder.filters = (4,)"], "image.ConvEncoder"),
+    (["--gin_param=ESTIMATOR = @objectives.Doubly()"], "objectives.Doubly"),
+    (["--gin_param=NUM_STEPS"], "Expected '='"),
+    (["--gin_param=NUM_SAMPLES = 3"], f"{ANOTHER}NUM_SAMPLES: 2 there, 3 now): give"),
+    (["--gin_param=NUM_STEPS = 30", "--gin_param=SEED = 1"], f"{ANOTHER}SEED: 0 there, 1 now)"),
+    (["--gin_param=images.ConvEncoder.filters = (4, 4, 4, 8)"],
+     f"{ANOTHER}images.ConvEncoder.filters: (4, 4, 4, 4) there, (4, 4, 4, 8) now)"),
+    (["--gin_param=train.train.max_skipped = 3"],
+     f"{ANOTHER}train.train.max_skipped: not set there, 3 now)"),
+    (["--gin_param=ESTIMATOR = @objectives.StickingTheLanding()"],
+     f"{ANOTHER}ESTIMATOR: @objectives.DoublyReparameterised() there, "
+     "@objectives.StickingTheLanding() now)"),
+    (["--gin_param=train.train.seed = %BATCH_SIZE"],
+     f"{ANOTHER}train.train.seed: %SEED there, %BATCH_SIZE now)"),
+    (["--gin_param=imgae/modality.Modality.name = 'image'"],
+     f"{ANOTHER}imgae/modality.Modality.name: not set there, image now)"),
+])
+def test_mistakes_leave_a_run_as_it_is(tool, copy, args, said):
+  before = runs.files(copy.path)
+  message = tool(*runs.train_args(TINY, copy.path), *args)
+  sentence, hint = message.split("\n")
+  assert sentence.startswith("tools/train.py: ") and said in sentence
+  assert hint == HINT
+  assert runs.files(copy.path) == before
+
+
+def test_checkpoints_without_a_configuration(tool, copy):
+  os.remove(copy.config)
+  before = runs.files(copy.path)
+  message = tool(*runs.train_args(TINY, copy.path))
+  assert f"{copy.path} holds checkpoints but no config.gin" in message.split("\n")[0]
+  assert runs.files(copy.path) == before
+
+
+def test_no_run_to_go_on_with(tool, tmp_path):
+  message = tool(f"--run_dir={tmp_path / 'run'}")
+  assert f"no run at {tmp_path / 'run'}: it has no config.gin" in message
+  assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("flag", ["run_dir", "data_dir"])
+def test_a_directory_that_cannot_be_written(tool, tmp_path, flag):
+  (tmp_path / "file").write_text("mine")
+  args = runs.train_args(TINY, tmp_path / "run")
+  message = tool(*args, f"--{flag}={tmp_path}/file/below")
+  assert isinstance(message, str), message
+  sentence, _ = message.split("\n")
+  assert f"{tmp_path}/file" in sentence
+  assert (tmp_path / "file").read_text() == "mine"
+
+
+# Help.
+
+
+@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
+def test_help_is_quick(name, flag):
+  """absl's exit code for help is 1."""
+  script = ("import runpy, sys\n"
+            f"sys.argv = ['tools/{name}', '{flag}']\n"
+            "try:\n"
+            f"  runpy.run_path('tools/{name}', run_name='__main__')\n"
+            "finally:\n"
+            "  heavy = {'tensorflow', 'keras', 'tensorflow_probability', 'numpy'}\n"
+            "  print('loaded', sorted(heavy & set(sys.modules)))\n")
+  done = subprocess.run([sys.executable, "-c", script], cwd=runs.ROOT, text=True,
+                        env={**os.environ, "PYTHONPATH": "tools"},
+                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+  assert done.returncode == 1
+  assert done.stdout.splitlines()[-1] == "loaded []", done.stdout
+  docstring = ast.get_docstring(ast.parse((runs.ROOT / "tools" / name).read_text()))
+  for part in [*docstring.splitlines(), "--run_dir", "--gin_file", "--gin_param"]:
+    assert part.strip() in done.stdout, part

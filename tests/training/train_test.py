@@ -1,0 +1,257 @@
+import os
+import pathlib
+import re
+import signal
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import runs, small
+from tf_mmvae.run_dir import RunDir
+from tf_mmvae.training.checkpoints import Checkpoints
+from tf_mmvae.training.train import Stopped, train
+from tf_mmvae.training.trainer import Trainer
+
+NUM_STEPS = 8
+SCALARS = ["objective", "bound", "log_p_image", "log_p_sentence", "log_q_over_p",
+           "effective_sample_size", "gradient_norm", "steps_per_second", "finite", "skipped_steps"]
+
+
+def run(directory, **changes):
+  """A short run with a checkpoint every 2 steps and a look every 4."""
+  arguments = {
+      "model": small.model, "estimator": small.estimator(), "train_data": small.examples(),
+      "optimizer": lambda: keras.optimizers.Adam(0.1, amsgrad=True),
+      "validation_data": small.examples(small.values(8, seed=1)), "run_dir": str(directory),
+      "seed": 0, "num_steps": NUM_STEPS, "num_samples": 3, "batch_size": 4, "clip_norm": 2.,
+      "log_every": 1, "evaluate_every": 4, "checkpoint_every": 2, "pictures": pictures}
+  train(**{**arguments, **changes})
+  return RunDir(directory)
+
+
+def pictures(model):
+  assert "image" in model.modalities
+  return {"prior": np.zeros([2, 2, 3], np.uint8)}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """A run without interruption."""
+  return run(tmp_path_factory.mktemp("whole"))
+
+
+def assert_same_runs(first, second):
+  """The same last and best checkpoints, and the same events but for speed."""
+  runs.assert_same_state(first.checkpoints, second.checkpoints)
+  runs.assert_same_state(first.best, second.best)
+  first, second = runs.events(first.events), runs.events(second.events)
+  assert first.keys() == second.keys()
+  for key, values in first.items():
+    assert len(values) == len(second[key]) == 1, key
+    assert key[0] == "train/steps_per_second" or values == second[key], key
+
+
+def test_events(whole):
+  found = runs.events(whole.events)
+  expected = {(f"train/{name}", step) for name in SCALARS for step in range(1, NUM_STEPS + 1)}
+  expected |= {(tag, step) for tag in ("held_out/objective", "held_out/bound", "prior")
+               for step in (4, 8)}
+  assert found.keys() == expected
+  assert all(len(values) == 1 for values in found.values())
+  assert [found["train/finite", step] for step in (1, 8)] == [[1.], [1.]]
+
+
+def test_logs_and_saves_when_told_to_and_at_the_end(tmp_path):
+  done = run(tmp_path, num_steps=5, log_every=2, evaluate_every=3, checkpoint_every=4)
+  found = runs.events(done.events)
+  assert sorted(step for tag, step in found if tag == "train/bound") == [2, 4, 5]
+  assert sorted(step for tag, step in found if tag == "held_out/bound") == [3, 5]
+  names = {path.name for path in pathlib.Path(done.checkpoints).glob("*.index")}
+  assert names == {"ckpt-4.index", "ckpt-5.index"}
+
+
+def test_seed_decides_everything(whole, tmp_path):
+  initial, data = [], _Watched(small.examples())
+
+  def model():
+    made = small.model()
+    initial.append([v.numpy() for v in made.trainable_variables])
+    return made
+
+  keras.utils.set_random_seed(9)  # of no account
+  assert_same_runs(whole, run(tmp_path / "again", model=model, train_data=data))
+  other = run(tmp_path / "other", model=model, train_data=data, seed=1)
+  assert data.asked == [(4, 0, 0), (4, 1, 0)]
+  kernels = [(a, b) for a, b in zip(*initial, strict=True) if a.ndim == 2]
+  assert len(kernels) == 8
+  final, final_of_other = runs.state(whole.checkpoints), runs.state(other.checkpoints)
+  weights = [(a, final_of_other[name]) for name, a in final.items() if "_trainable_var" in name]
+  assert len(weights) == 16
+  for a, b in kernels + weights:
+    assert not np.array_equal(a, b)
+
+
+class Interrupted(Exception):
+  """Not an exception of ours."""
+
+
+def test_goes_on_after_an_exception(whole, tmp_path):
+  """At step 4, after a checkpoint at step 2 and scalars of 3 and 4."""
+  def fail(model):
+    raise Interrupted
+
+  with pytest.raises(Interrupted):
+    run(tmp_path, pictures=fail)
+  assert runs.last_step(RunDir(tmp_path).checkpoints) == 2
+  assert_same_runs(whole, run(tmp_path))
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_stops(whole, tmp_path, number, code):
+  handler = signal.getsignal(number)
+  data = _Watched(small.examples(), at=3, do=lambda: os.kill(os.getpid(), number))
+  with pytest.raises(Stopped, match=f"^stopped by {number.name} after step [1-5], [^\n]+$") as stop:
+    run(tmp_path, train_data=data, checkpoint_every=100)
+  assert stop.value.code == code
+  assert signal.getsignal(number) is handler
+  saved = runs.last_step(RunDir(tmp_path).checkpoints)
+  assert f"after step {saved}," in str(stop.value)
+  assert_same_runs(whole, run(tmp_path))
+
+
+class _Watched:
+  """Examples that do something when a batch is asked for, and note what was asked."""
+
+  def __init__(self, examples, at=None, do=None):
+    self._examples, self._at, self._do = examples, at, do
+    self.asked = []
+
+  def shuffled_batches(self, batch_size, seed, first_step):
+    self.asked.append((batch_size, seed, first_step))
+
+    def watch(step):
+      if step == self._at:
+        self._do()
+      return step
+
+    data = self._examples.shuffled_batches(batch_size, seed, first_step)
+    steps = tf.data.Dataset.range(first_step, 2**62).map(
+        lambda step: tf.py_function(watch, [step], tf.int64))
+    return tf.data.Dataset.zip(data, steps).map(lambda batch, _: batch)
+
+
+def test_a_larger_number_of_steps_extends_a_run(whole, tmp_path):
+  run(tmp_path, num_steps=4)
+  assert runs.last_step(RunDir(tmp_path).checkpoints) == 4
+  data = _Watched(small.examples())
+  assert_same_runs(whole, run(tmp_path, train_data=data))
+  assert data.asked == [(4, 0, 4)]
+
+
+def test_a_finished_run_is_left_as_it_is(whole):
+  before = runs.files(whole.path)
+  for num_steps in (NUM_STEPS, 3):
+    run(whole.path, train_data=None, num_steps=num_steps)
+  assert runs.files(whole.path) == before
+
+
+def test_events_are_on_disk_before_a_checkpoint(tmp_path, monkeypatch):
+  """A run killed right after a save goes on behind it, and never writes those events again."""
+  save, seen = Checkpoints.save, []
+
+  def look(self, step):
+    seen.append({s for tag, s in runs.events(tmp_path / "events") if tag == "train/bound"})
+    save(self, step)
+
+  monkeypatch.setattr(Checkpoints, "save", look)
+  run(tmp_path, num_steps=6, evaluate_every=100)
+  assert seen == [set(range(1, step + 1)) for step in (2, 4, 6)]
+
+
+def test_best_has_the_highest_held_out_objective(tmp_path, monkeypatch):
+  """Also where the run was interrupted in between."""
+  values = {2: -5., 4: -1., 6: -3., 8: float("nan"), 10: -2.}
+  looks = iter(values.values())
+  monkeypatch.setattr(
+      Trainer, "evaluate", lambda *args: {"objective": next(looks), "bound": 0.})
+  done = run(tmp_path, num_steps=6, evaluate_every=2)
+  best, of_four = runs.state(done.best), runs.state(f"{done.checkpoints}/ckpt-4")
+  run(tmp_path, num_steps=10, evaluate_every=2)
+  assert runs.last_step(done.best) == 4
+  np.testing.assert_equal(runs.state(done.best), best)
+  np.testing.assert_equal(of_four, best)
+  assert best["best_objective/.ATTRIBUTES/VARIABLE_VALUE"] == -1.
+  assert runs.state(done.checkpoints)["best_step/.ATTRIBUTES/VARIABLE_VALUE"] == 4
+
+
+def test_best_is_that_of_the_events(tmp_path):
+  """A learning rate that overshoots: the last is not the best."""
+  done = run(tmp_path, optimizer=lambda: keras.optimizers.SGD(0.5), evaluate_every=1)
+  held_out = {step: values[0] for (tag, step), values in runs.events(done.events).items()
+              if tag == "held_out/objective"}
+  best = max(held_out, key=held_out.get)
+  assert 1 < best < NUM_STEPS
+  assert runs.last_step(done.best) == best
+
+
+def broken(num_broken):
+  """Examples of which `num_broken` hold NaN."""
+  x = small.values()
+  x["sentence"][:num_broken] = np.nan
+  return small.examples(x)
+
+
+def test_persistent_nan_stops(tmp_path):
+  message = r"^the objective or its gradient was not finite in 3 steps on end, up to step 3: .+$"
+  with pytest.raises(ArithmeticError, match=message) as error:
+    run(tmp_path, train_data=broken(small.NUM_EXAMPLES), max_skipped=3)
+  assert "\n" not in str(error.value)
+  found = runs.events(tmp_path / "events")
+  assert [found["train/finite", step] for step in (1, 2)] == [[0.], [0.]]
+  for value in runs.state(RunDir(tmp_path).checkpoints).values():
+    assert np.isfinite(value).all() or value == -np.inf  # the best objective so far
+
+
+def test_some_nan_is_skipped_and_counted(tmp_path):
+  """Also over an interruption."""
+  first, second = tmp_path / "whole", tmp_path / "parts"
+  changes = {"train_data": broken(1), "max_skipped": 3}
+  done = run(first, **changes)
+  found = runs.events(done.events)
+  finite = [found["train/finite", step][0] for step in range(1, 9)]
+  assert 0 < sum(finite) < 8
+  counts = [found["train/skipped_steps", step][0] for step in range(1, 9)]
+  assert counts == np.cumsum(1 - np.array(finite)).tolist()
+  saved = runs.state(done.checkpoints)
+  assert saved["optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE"] == sum(finite)
+  assert all(np.isfinite(value).all() for value in saved.values())
+  run(second, **{**changes, "num_steps": 4})
+  runs.assert_same_state(done.checkpoints, run(second, **changes).checkpoints)
+
+
+def test_first_step_is_told_once_before_anything_is_saved(tmp_path):
+  calls = []
+
+  def called():
+    calls.append(runs.last_step(RunDir(tmp_path).checkpoints))
+    if len(calls) == 1:
+      raise ValueError("nothing uses the binding")
+
+  every_step = {"num_steps": 2, "checkpoint_every": 1, "evaluate_every": 1}
+  with pytest.raises(ValueError, match="nothing uses"):
+    run(tmp_path, on_first_step=called, **every_step)
+  assert runs.last_step(RunDir(tmp_path).checkpoints) == -1
+  assert runs.last_step(RunDir(tmp_path).best) == -1
+  run(tmp_path, on_first_step=called, **every_step)
+  assert calls == [-1, -1]
+  assert runs.last_step(RunDir(tmp_path).checkpoints) == 2
+
+
+def test_replicas_must_share_a_batch(tmp_path):
+  message = re.escape("batch_size 4 cannot be shared by 3 replicas: give a multiple")
+  with pytest.raises(ValueError, match=message):
+    run(tmp_path, strategy=types.SimpleNamespace(num_replicas_in_sync=3))
+  assert not os.listdir(tmp_path)

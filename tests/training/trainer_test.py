@@ -1,0 +1,189 @@
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import small
+from tf_mmvae import joint_posteriors, objectives
+from tf_mmvae.training.trainer import Trainer
+
+NUM_SAMPLES, BATCH_SIZE, SEED = 3, 4, 7
+CLIP_NORM = 0.5
+ONE = ["CPU:0"]
+
+
+def make(devices=None, optimizer=None, seed=SEED, clip_norm=None, **model):
+  """A trainer whose initial weights are always the same."""
+  strategy = tf.distribute.MirroredStrategy(devices or ONE)
+  keras.utils.set_random_seed(0)
+  with strategy.scope():
+    optimizer = optimizer() if optimizer else keras.optimizers.SGD(0.1)
+    return Trainer(small.model(**model), small.estimator(), optimizer, strategy, NUM_SAMPLES, seed,
+                   clip_norm)
+
+
+def batches(trainer, num, broken=()):
+  """Batches as the trainer's strategy distributes them; NaN in the last example of `broken`."""
+  x = [small.values(BATCH_SIZE, seed=i) for i in range(num)]
+  for i in broken:
+    x[i]["image"][-1] = np.nan
+  data = tf.data.Dataset.from_generator(
+      lambda: iter(x), output_signature={n: tf.TensorSpec([BATCH_SIZE, size])
+                                         for n, size in small.SIZES.items()})
+  return list(trainer.strategy.experimental_distribute_dataset(data))
+
+
+def steps(trainer, data):
+  return [{name: value.numpy() for name, value in trainer.step(x, tf.constant(i, tf.int64)).items()}
+          for i, x in enumerate(data)]
+
+
+def state(trainer):
+  """Copies of all weights, statistics and slots; models number their names differently."""
+  variables = trainer.model.variables + trainer.optimizer.variables
+  return {f"{i} {v.name}": v.numpy().copy() for i, v in enumerate(variables)}
+
+
+def assert_same_bits(first, second):
+  assert first.keys() == second.keys()
+  for name, value in first.items():
+    assert value.tobytes() == second[name].tobytes(), name
+
+
+def by_hand(model, x, seed, step, training=True):
+  """Metrics, gradients and noise of one step, without Trainer or strategy."""
+  shape = [BATCH_SIZE, len(small.SIZES), NUM_SAMPLES, small.LATENT_DIM]
+  noise = joint_posteriors.uniform_noise(shape, tf.constant([seed, step], tf.int64))
+  noise = tf.transpose(noise, [1, 2, 0, 3])
+  with tf.GradientTape() as tape:
+    estimate = small.estimator()(model, x, noise, training=training)
+    loss = -tf.reduce_mean(estimate.objective)
+  gradients = tape.gradient(loss, model.trainable_variables)
+  p = estimate.particles
+  log_w = (p.log_pz - p.log_qz + sum(p.log_px.values())).numpy()
+  w = np.exp(log_w - log_w.max(1, keepdims=True))
+  bound = np.mean(np.log(np.mean(w, 1)) + log_w.max(1), 0)
+  metrics = {
+      "objective": np.mean(estimate.objective), "bound": np.mean(bound),
+      "log_q_over_p": np.mean(p.log_qz - p.log_pz),
+      "effective_sample_size": np.mean(w.sum(1)**2 / (w**2).sum(1)),
+      "gradient_norm": np.sqrt(sum(np.sum(np.square(g)) for g in gradients)), "finite": 1.,
+      **{f"log_p_{name}": np.mean(log_px) for name, log_px in p.log_px.items()}}
+  return metrics, gradients
+
+
+@pytest.mark.parametrize("clip_norm", [None, CLIP_NORM])
+def test_a_step_equals_a_plain_one(clip_norm):
+  trainer, reference = make(clip_norm=clip_norm), make().model
+  for step, x in enumerate(batches(trainer, 3)):
+    metrics = trainer.step(x, tf.constant(step, tf.int64))
+    expected, gradients = by_hand(reference, x, SEED, step)
+    assert metrics.keys() == expected.keys()
+    for name, value in expected.items():
+      np.testing.assert_allclose(metrics[name], value, rtol=2e-5, err_msg=name)
+    norm = expected["gradient_norm"]
+    assert norm > 2 * CLIP_NORM
+    assert abs(expected["objective"] - expected["bound"]) > 1
+    scale = 1. if clip_norm is None else clip_norm / norm
+    for v, g in zip(reference.trainable_variables, gradients, strict=True):
+      v.assign_sub(0.1 * scale * g)
+    for v, w in zip(trainer.model.variables, reference.variables, strict=True):
+      np.testing.assert_allclose(v.numpy(), w.numpy(), rtol=1e-4, atol=1e-6, err_msg=v.path)
+
+
+def test_a_small_gradient_is_not_clipped():
+  free, clipped = make(), make(clip_norm=1e6)
+  assert steps(free, batches(free, 2)) == steps(clipped, batches(clipped, 2))
+  assert_same_bits(state(free), state(clipped))
+
+
+def test_noise_depends_on_seed_and_step_alone():
+  def objective(trainer, step):
+    return float(trainer.step(x, tf.constant(step, tf.int64))["objective"])
+
+  still = {"optimizer": lambda: keras.optimizers.SGD(0.)}
+  trainer = make(**still)
+  (x,) = batches(trainer, 1)
+  first = [objective(trainer, step) for step in range(3)]
+  assert len(set(first)) == 3
+  keras.utils.set_random_seed(1)
+  assert [objective(trainer, step) for step in (2, 0, 1)] == [first[2], first[0], first[1]]
+  assert objective(make(**still), 2) == first[2]
+  assert objective(make(**still, seed=SEED + 1), 2) not in first
+
+
+def test_held_out_means_are_over_examples():
+  trainer = make()
+  data = small.examples()  # 10 in batches of 4, 4, 2
+  expected = []
+  for i, (x, _) in enumerate(data.batches(BATCH_SIZE)):
+    num = len(x["image"])
+    shape = [num, len(small.SIZES), NUM_SAMPLES, small.LATENT_DIM]
+    noise = joint_posteriors.uniform_noise(shape, tf.constant([SEED, -1 - i], tf.int64))
+    estimate = small.estimator()(trainer.model, x, tf.transpose(noise, [1, 2, 0, 3]))
+    bound = objectives.iwae(objectives.log_weights(estimate.particles), estimate.log_pi)
+    expected += list(zip(estimate.objective.numpy(), bound.numpy(), strict=True))
+  before = state(trainer)
+  found = trainer.evaluate(data.batches(BATCH_SIZE))
+  assert found == trainer.evaluate(data.batches(BATCH_SIZE))
+  assert_same_bits(state(trainer), before)
+  assert len(expected) == small.NUM_EXAMPLES
+  np.testing.assert_allclose(
+      [found["objective"], found["bound"]], np.mean(expected, 0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", [
+    lambda: keras.optimizers.SGD(0.1, momentum=0.9),
+    lambda: keras.optimizers.Adam(0.1, amsgrad=True)])
+def test_a_broken_batch_changes_nothing(optimizer):
+  trainer = make(optimizer=optimizer, clip_norm=CLIP_NORM, batch_norm=True)
+  data = batches(trainer, 4, broken=[2])
+  assert [m["finite"] for m in steps(trainer, data[:2])] == [1, 1]
+  before = state(trainer)
+  assert sum("moving_" in name for name in before) == 4
+  metrics = trainer.step(data[2], tf.constant(2, tf.int64))
+  assert float(metrics["finite"]) == 0 and np.isnan(metrics["objective"])
+  assert_same_bits(state(trainer), before)
+  metrics = trainer.step(data[3], tf.constant(3, tf.int64))
+  assert float(metrics["finite"]) == 1 and np.isfinite(metrics["objective"])
+  after = state(trainer)
+  assert all(np.isfinite(value).all() for value in after.values())
+  same = [name for name in before if after[name].tobytes() == before[name].tobytes()]
+  assert [name for name in same if "learning_rate" not in name] == []
+
+
+def test_a_finite_objective_with_a_broken_gradient_is_skipped():
+  trainer = make()
+  (x,) = batches(trainer, 1)
+  trainer._estimator = _WithoutGradient(trainer._estimator)
+  before = state(trainer)
+  metrics = trainer.step(x, tf.constant(0, tf.int64))
+  assert np.isfinite(metrics["objective"]) and float(metrics["finite"]) == 0
+  assert_same_bits(state(trainer), before)
+
+
+class _WithoutGradient:
+  """An estimator whose gradient is NaN."""
+
+  def __init__(self, estimator):
+    self._estimator, self.bound = estimator, estimator.bound
+
+  def __call__(self, *args, **kwargs):
+    @tf.custom_gradient
+    def broken(objective):
+      return tf.identity(objective), lambda d: d * float("nan")
+
+    estimate = self._estimator(*args, **kwargs)
+    return estimate._replace(objective=broken(estimate.objective))
+
+
+def test_two_devices_equal_one():
+  """In a process of its own, as logical devices must be set before the first use."""
+  done = subprocess.run([sys.executable, "-m", "tests.training.two_devices"], text=True,
+                        cwd=pathlib.Path(__file__).parents[2], capture_output=True, timeout=200)
+  assert done.returncode == 0, done.stderr[-3000:]
+  assert done.stdout.splitlines()[-1] == "equal"

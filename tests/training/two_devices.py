@@ -1,0 +1,37 @@
+"""Steps on two logical CPUs against steps on one; run as a script by trainer_test."""
+
+import numpy as np
+import tensorflow as tf
+
+from tests.training import trainer_test as t
+
+BROKEN = 2  # of the steps; its NaN is in the share of the second replica
+
+
+def main():
+  cpu = tf.config.list_physical_devices("CPU")[0]
+  tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+  one, two = (t.make(d, clip_norm=t.CLIP_NORM) for d in (["CPU:0"], ["CPU:0", "CPU:1"]))
+  assert two.strategy.num_replicas_in_sync == 2
+  expected, found = (t.steps(x, t.batches(x, 5, broken=[BROKEN])) for x in (one, two))
+  for i in range(5):
+    assert expected[i].keys() == found[i].keys()
+    assert expected[i]["finite"] == (i != BROKEN)
+    if i != BROKEN:
+      assert expected[i]["gradient_norm"] > 2 * t.CLIP_NORM
+    for name, value in expected[i].items():
+      np.testing.assert_allclose(found[i][name], value, rtol=1e-5, err_msg=f"step {i}, {name}")
+  start, end = t.state(t.make()), t.state(one)
+  moved = [np.abs(end[name] - start[name]).max() for name in start if "learning_rate" not in name]
+  assert min(moved) > 1e-4, moved
+  variables = two.model.variables + two.optimizer.variables
+  for v, (name, value) in zip(variables, end.items(), strict=True):
+    copies = [np.asarray(copy) for copy in two.strategy.experimental_local_results(v.value)]
+    assert len(copies) == 2
+    for copy in copies:
+      np.testing.assert_allclose(copy, value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+if __name__ == "__main__":
+  main()
+  print("equal")
