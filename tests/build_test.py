@@ -63,7 +63,7 @@ def imports_of(path, source):
 def dependency(path, module, owners):
   """The label of the target that holds a module, or None where it needs none."""
   parts = module.split(".")
-  for folder in ("", f"{pathlib.PurePosixPath(path).parent}/"):  # a script sees its neighbours
+  for folder in ("", "tools/"):  # tools import one another by their bare names
     for length in range(len(parts), 0, -1):
       file = folder + "/".join(parts[:length]) + ".py"
       if file in owners:

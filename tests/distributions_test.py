@@ -201,6 +201,16 @@ def test_each_latent_writes_its_own_sentences(decoder):
   assert np.all(np.abs(observed - expected) < 4 * errors)
 
 
+def test_samples_are_scored_like_their_parts(decoder):
+  p = distributions.sentence_likelihood(decoder, latents(2, 3))
+  drawn = p.sample(4, seed=[0, 3])  # [4, 2, 3, L]
+  nats = p.log_prob(drawn)
+  assert nats.shape == [4, 2, 3]
+  for n, s in np.ndindex(4, 2):
+    part = distributions.sentence_likelihood(decoder, latents(2, 3)[s]).log_prob(drawn[n, s])
+    np.testing.assert_allclose(nats[n, s], part, rtol=1e-5)
+
+
 def test_same_seed_same_sentences_in_eager_and_graph_mode(decoder):
   p = distributions.sentence_likelihood(decoder, latents(5))
   eager, again, other = (p.sample(3, seed=[0, seed]) for seed in [1, 1, 2])

@@ -45,7 +45,7 @@ def test_a_second_time_does_not_train_again(name):
   kept = [run.checkpoints, run.events]
   before = [runs.files(directory) for directory in kept]
   results = {path.name: path.read_bytes() for path in pathlib.Path(run.results).glob("*.json")}
-  code, printed = runs.call("train.py", *runs.train_args(f"gin/{name}", run.path))
+  code, printed = runs.call_here("train.py", *runs.train_args(f"gin/{name}", run.path))
   assert code == 0, printed
   assert "training:" not in printed and "held-out objective" not in printed
   assert before == [runs.files(directory) for directory in kept]

@@ -2,16 +2,22 @@
 
 import atexit
 import collections
+import contextlib
 import functools
 import glob
+import importlib
+import io
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+from unittest import mock
 
+import gin
 import numpy as np
 import tensorflow as tf
+from absl.testing import flagsaver
 from tensorflow.core.util import event_pb2
 
 from tf_mmvae.run_dir import RunDir
@@ -62,13 +68,31 @@ def start(tool, *args, **kwargs):
 
 
 def call(tool, *args):
-  """Runs a tool to its end: (exit code, what it printed)."""
+  """Runs a tool in a process to its end: (exit code, what it printed)."""
   process = start(tool, *args)
   try:
     printed, _ = process.communicate(timeout=300)
   finally:
     process.kill()
   return process.returncode, printed
+
+
+def call_here(tool, *args):
+  """Runs a tool in this process, which saves the imports; returns what `call` returns."""
+  with mock.patch.object(sys, "path", [str(ROOT / "tools"), *sys.path]):
+    experiment, module = map(importlib.import_module, ("experiment", tool.removesuffix(".py")))
+  printed = io.StringIO()
+  gin.clear_config()
+  try:
+    with (flagsaver.flagsaver(), mock.patch.object(sys, "argv", [f"tools/{tool}", *args]),
+          contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed)):
+      experiment.run(module.main)
+  except SystemExit as stop:
+    if isinstance(stop.code, str):
+      return 1, printed.getvalue() + stop.code
+    return stop.code or 0, printed.getvalue()
+  finally:
+    gin.clear_config()
 
 
 @functools.cache
@@ -89,7 +113,7 @@ def train_args(gin_file, run_dir):
 def finished(gin_file):
   """Trains as a gin file says, once for all tests: (run, exit code, what was printed)."""
   run = RunDir(scratch() / pathlib.Path(gin_file).stem)
-  return run, *call("train.py", *train_args(gin_file, run.path))
+  return run, *call_here("train.py", *train_args(gin_file, run.path))
 
 
 def files(directory):

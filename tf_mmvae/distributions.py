@@ -80,7 +80,7 @@ class SentenceDistribution(tfd.Distribution):
   padding after it has probability 1. `sample` and `mode` (greedy) decode in the graph. A sentence
   that reaches L words is cut there.
 
-  The decoder offers `decoder(z [..., B, D], words [B, L]) -> logits [..., B, L, V]`, and for
+  The decoder offers `decoder(z [..., B, D], words [..., B, L]) -> logits [..., B, L, V]`, and for
   writing `start(z [N, D]) -> state` and `step(state, word [N]) -> (logits [N, V], state)`; logits
   at t see the words before t alone. Ids 0 and 1 are padding and end; padding is never written
   before an end.
@@ -115,8 +115,10 @@ class SentenceDistribution(tfd.Distribution):
 
   def _log_prob(self, words):
     logits = _without_padding(self._decoder(self._z, words))  # [..., B, L, V]
-    targets = tf.broadcast_to(words, tf.shape(logits)[:-1])
-    nats = -tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)  # [..., B, L]
+    shape = tf.broadcast_dynamic_shape(tf.shape(words), tf.shape(logits)[:-1])
+    nats = -tf.nn.sparse_softmax_cross_entropy_with_logits(  # [..., B, L]
+        tf.broadcast_to(words, shape),
+        tf.broadcast_to(logits, tf.concat([shape, logits.shape[-1:]], 0)))
     return tf.reduce_sum(tf.where(tf.equal(words, self.PAD), 0., nats), axis=-1)
 
   def _sample_n(self, n, seed=None):

@@ -83,7 +83,7 @@ def load(run_dir, from_run):
   gin.parse_config_files_and_bindings(
       saved + flag.gin_file,
       [f"{name} = {path and os.path.abspath(os.path.expanduser(path))!r}"
-       for name, path in paths.items()] + flag.gin_param)
+       for name, path in paths.items()] + flag.gin_param, finalize_config=False)
   text = config_text()
   used = set(re.findall(r"%([A-Za-z_]\w*)", text))
   macros = {name for (_, name, argument) in _bindings(text) if not argument}
@@ -91,6 +91,7 @@ def load(run_dir, from_run):
   if unset:
     raise ValueError(f"macro {unset[0]} is used but has no value: set it in a gin file, or by "
                      f"--gin_param='{unset[0]} = ...'")
+  gin.finalize()
 
 
 def load_model(run_dir):

@@ -117,6 +117,7 @@ def test_captions_of_any_kind():
   for row, cell in enumerate(cells):
     top = HEADER + row * (PICTURE + MARGIN)
     assert (table[top:top + PICTURE].min() < 100) == bool(cell)
+    assert table[top + PICTURE:top + PICTURE + MARGIN].min() == 255
   assert table[HEADER:, MARGIN + WORDS:].min() == 255
 
 

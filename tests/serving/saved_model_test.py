@@ -286,11 +286,19 @@ def test_a_failed_export_leaves_the_old_one(small, tmp_path, monkeypatch):
 def test_an_export_cut_off_between_its_renames_loses_nothing(small, tmp_path, monkeypatch):
   saved_model.Exporter()(small, tmp_path / "1")
   before = content(tmp_path / "1")
-  os.rename(tmp_path / "1", tmp_path / "1.old")  # as the cut-off export left it
+  rename = os.rename
+
+  def cut_off(old, new):
+    if old.endswith(".unfinished"):
+      raise OSError("cut off")
+    rename(old, new)
 
   def fail(root, path, **kwargs):
     raise OSError("no space left")
 
+  monkeypatch.setattr(os, "rename", cut_off)
+  with pytest.raises(OSError, match="cut off"):
+    saved_model.Exporter()(small, tmp_path / "1")
   monkeypatch.setattr(tf.saved_model, "save", fail)
   with pytest.raises(OSError, match="no space left"):
     saved_model.Exporter()(small, tmp_path / "1")

@@ -67,6 +67,11 @@ def test_paths_are_absolute(load, tmp_path, monkeypatch):
     assert gin.query_parameter("MANUAL_DIR/macro.value") is None
 
 
+def test_a_macro_without_a_value_is_named(load, tmp_path):
+  with pytest.raises(ValueError, match="^macro NUM_STEP is used but has no value: set it in"):
+    load(RunDir(tmp_path), "train.train.num_steps = %NUM_STEP")
+
+
 @pytest.mark.parametrize("bindings", [
     [], ["NUM_STEPS = 30"], ["train.train.num_steps = 30"], ["train.train.log_every = 7"],
     ["train.train.evaluate_every = 7", "train.train.checkpoint_every = 7"]])
@@ -80,7 +85,7 @@ def test_every_difference_is_named(experiment, load, trained):
   with pytest.raises(ValueError) as error:
     experiment.refuse_another_config(trained)
   assert str(error.value) == (
-      f"{trained.path} is a run of another configuration (WORDS: 8 there, 9 now; "
+      f"{trained.path} is a run of another configuration (WORDS: 6 there, 9 now; "
       "test/toy_birds.toy_birds.split: test there, test[:2] now): give the same one, or another "
       "--run_dir")
 

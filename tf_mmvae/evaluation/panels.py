@@ -97,6 +97,10 @@ def _words(text, width, font):
 
 
 def _picture(values):
+  values = np.asarray(values, np.float32)
+  if values.ndim == 1:  # a vector as grey stripes between its extremes
+    spread = max(np.ptp(values), 1e-6)
+    values = np.tile((values - values.min()) / spread, (len(values), 1))[..., np.newaxis]
   pixels = np.clip(np.asarray(values) * 255 + 0.5, 0, 255).astype(np.uint8)
   if pixels.shape[-1] == 1:
     pixels = pixels[..., 0]

@@ -12,7 +12,6 @@ def sample_posterior(model, x, seed):
   num_components, batch = log_pi.shape[0], tf.shape(log_pi)[1]
   noise = joint_posteriors.uniform_noise([num_components, 1, batch, model.latent_dim], seed)
   z = joint_posteriors.stratified_sample(posterior, noise)[:, 0]  # [S, B, D]
-  seed = tf.random.fold_in(seed, 1)  # for numbers that the noise does not share
   chosen = tf.random.stateless_categorical(tf.transpose(log_pi), 1, seed)[:, 0]  # [B]
   return tf.gather(tf.transpose(z, [1, 0, 2]), chosen, batch_dims=1)
 

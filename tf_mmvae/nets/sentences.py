@@ -1,7 +1,7 @@
 """Networks for sentences of word ids [B, L]; id 0 is padding.
 
-A sentence decoder offers `decoder(z [..., B, D], words [B, L]) -> logits [..., B, L, V]`, where the
-logits at t may depend on words before t alone, and for writing `start(z [N, D]) -> state` and
+A sentence decoder offers `decoder(z [..., B, D], words [..., B, L]) -> logits [..., B, L, V]`, where
+the logits at t may depend on words before t alone, and for writing `start(z [N, D]) -> state` and
 `step(state, word [N]) -> (logits [N, V], state)`, `word` being the one before (0 at first).
 """
 
@@ -50,8 +50,10 @@ class RecurrentDecoder(keras.Model):
     self.head = keras.layers.Dense(vocabulary_size)
 
   def call(self, z, words, training=False):
-    before = ops.pad(words[:, :-1], [[0, 0], [1, 0]])
-    states = self.writer(self.embedding(before), training=training)  # [B, L, units]
+    flat = ops.reshape(words, [-1, self.length])
+    before = ops.pad(flat[:, :-1], [[0, 0], [1, 0]])
+    states = self.writer(self.embedding(before), training=training)
+    states = ops.reshape(states, [*ops.shape(words), self.writer.units])  # [..., B, L, units]
     return self._logits(states, self.told(self.heard(z))[..., None, :])
 
   def _logits(self, states, told):
