@@ -3,6 +3,7 @@
 TensorFlow is imported only once the flags are read, so that `--help` answers at once.
 """
 
+import contextlib
 import importlib.util  # noqa: F401 (gin's dynamic registration expects it to be loaded)
 import logging as std_logging
 import os
@@ -40,7 +41,9 @@ def run(main):
       return main()
     except KeyboardInterrupt:  # outside training, which saves first
       return sys.exit(130)
-    except (ValueError, OSError, TypeError, ArithmeticError, SyntaxError, ImportError) as error:
+    except Exception as error:
+      if not isinstance(error, _mistakes()):
+        raise
       return sys.exit(f"{argv[0]}: {_sentence(error)}\n"
                       "(--verbosity=1 shows where it came from)")
 
@@ -49,9 +52,34 @@ def run(main):
   app.run(guarded)
 
 
+def _mistakes():
+  """What a user's mistake raises, or a damaged file: anything else is a bug and shows where."""
+  found = (ValueError, OSError, TypeError, ArithmeticError, SyntaxError, ImportError)
+  tf = sys.modules.get("tensorflow")
+  return (*found, tf.errors.OpError) if tf else found
+
+
 def _is_ours(record):
-  """Passes this project's own notes and everybody's warnings."""
-  return record.levelno >= std_logging.WARNING or "tf_mmvae" in record.pathname
+  """Passes this project's notes, and others' warnings but for two that say nothing to a user."""
+  if "tf_mmvae" in record.pathname:
+    return True
+  # gin complains of each search path that lacks a file; TFDS of its own deprecations.
+  silent = record.filename == "resource_reader.py" or "tensorflow_datasets" in record.pathname
+  return record.levelno >= std_logging.WARNING and not silent
+
+
+@contextlib.contextmanager
+def _no_chatter():
+  """Keeps what C++ libraries print while they load off the terminal; exceptions still come."""
+  sys.stderr.flush()
+  terminal = os.dup(2)
+  with open(os.devnull, "w", encoding="utf-8") as nowhere:
+    os.dup2(nowhere.fileno(), 2)
+  try:
+    yield
+  finally:
+    os.dup2(terminal, 2)
+    os.close(terminal)
 
 
 def _sentence(error):
@@ -74,6 +102,11 @@ def load(run_dir, from_run):
     ValueError: for a macro without a value, or what gin finds wrong.
   """
   import gin
+  with _no_chatter():
+    import tensorflow as tf
+    import tensorflow_probability as tfp
+    tfp.distributions  # noqa: B018 (it is loaded when it is named)
+    tf.config.list_logical_devices()
   gin.add_config_file_search_path(ROOT)
   flag = flags.FLAGS
   if from_run and not os.path.exists(run_dir.config):

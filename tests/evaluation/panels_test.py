@@ -125,3 +125,10 @@ def test_values_outside_the_range_are_clipped():
   table = panels.draw_table({"a": [np.full([4, 4, 3], 7.)], "b": [np.full([4, 4, 1], -7.)]})
   assert middle(table, 0, MARGIN) == [255, 255, 255]
   assert middle(table, 0, 2 * MARGIN + PICTURE) == [0, 0, 0]
+
+
+def test_a_vector_is_drawn_as_stripes():
+  picture = panels.draw_table({"vector": [np.array([0., 5., 10., 5.])]})
+  row = picture[HEADER + PICTURE // 2, MARGIN:MARGIN + PICTURE, 0].astype(int)
+  at = [row[PICTURE * (2 * i + 1) // 8] for i in range(4)]
+  assert at[0] < 20 and at[2] > 235 and abs(at[1] - 128) < 20 and abs(at[3] - 128) < 20

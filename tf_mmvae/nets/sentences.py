@@ -1,8 +1,8 @@
 """Networks for sentences of word ids [B, L]; id 0 is padding.
 
-A sentence decoder offers `decoder(z [..., B, D], words [..., B, L]) -> logits [..., B, L, V]`, where
-the logits at t may depend on words before t alone, and for writing `start(z [N, D]) -> state` and
-`step(state, word [N]) -> (logits [N, V], state)`, `word` being the one before (0 at first).
+A sentence decoder offers `decoder(z [..., B, D], words [..., B, L]) -> logits [..., B, L, V]`,
+where the logits at t may depend on words before t alone, and for writing `start(z [N, D]) -> state`
+and `step(state, word [N]) -> (logits [N, V], state)`, `word` being the one before (0 at first).
 """
 
 import keras
