@@ -1,5 +1,7 @@
 import inspect
 import itertools
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -21,7 +23,7 @@ PAD, END = distributions.SentenceDistribution.PAD, distributions.SentenceDistrib
 
 
 def test_every_family_scale_and_likelihood_is_tested():
-  others = {"stop_gradient", "fold"}
+  others = {"stop_gradient", "fold", "sample_categorical"}
   functions = {name for name, f in vars(distributions).items()
                if inspect.isfunction(f) and not name.startswith("_")}
   assert functions - others == {f.__name__ for f in FAMILIES + SCALES + LIKELIHOODS}
@@ -213,9 +215,9 @@ def test_samples_are_scored_like_their_parts(decoder):
 
 def test_same_seed_same_sentences_in_eager_and_graph_mode(decoder):
   p = distributions.sentence_likelihood(decoder, latents(5))
-  eager, again, other = (p.sample(3, seed=[0, seed]) for seed in [1, 1, 2])
+  eager, again, other = (p.sample(100, seed=[0, seed]) for seed in [1, 1, 2])
   np.testing.assert_array_equal(eager, again)
-  np.testing.assert_array_equal(eager, tf.function(lambda: p.sample(3, seed=[0, 1]))())
+  np.testing.assert_array_equal(eager, tf.function(lambda: p.sample(100, seed=[0, 1]))())
   assert np.any(eager != other)
 
 
@@ -266,3 +268,33 @@ def test_sentence_distribution_is_a_distribution(decoder):
   p = distributions.sentence_likelihood(decoder, latents(2, 5))
   assert isinstance(p, tfp.distributions.Distribution)
   assert (p.dtype, p.batch_shape, p.event_shape) == (tf.int32, [2, 5], [LENGTH])
+
+
+def test_sample_categorical_follows_the_logits_and_never_the_impossible():
+  num = 20000
+  probabilities = np.array([0.1, 0., 0.6, 0.3])
+  with np.errstate(divide="ignore"):
+    logits = tf.constant(np.tile(np.log(probabilities), [num, 1]), tf.float32)
+  drawn = distributions.sample_categorical(logits, [0, 5])
+  counts = np.bincount(drawn, minlength=4)
+  assert counts[1] == 0
+  assert np.all(np.abs(counts - num * probabilities)
+                <= 4 * np.sqrt(num * probabilities * (1 - probabilities)))
+  np.testing.assert_array_equal(
+      drawn, tf.function(distributions.sample_categorical)(logits, tf.constant([0, 5])))
+  assert np.any(drawn != distributions.sample_categorical(logits, [0, 6]))
+
+
+def test_categorical_draws_do_not_depend_on_the_number_of_threads():
+  code = """if True:
+    import sys
+    import numpy as np
+    import tensorflow as tf
+    tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
+    from tf_mmvae import distributions
+    logits = tf.zeros([5000, 7])
+    print(",".join(map(str, np.asarray(distributions.sample_categorical(logits, [1, 2])))))
+  """
+  drawn = {subprocess.run([sys.executable, "-c", code, threads], check=True, text=True,
+                          capture_output=True).stdout.strip() for threads in ("1", "3")}
+  assert len(drawn) == 1 and len(drawn.pop().split(",")) == 5000

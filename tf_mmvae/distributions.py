@@ -43,6 +43,17 @@ def stop_gradient(distribution):
   return tf.nest.map_structure(tf.stop_gradient, distribution, expand_composites=True)
 
 
+def sample_categorical(logits, seed):
+  """Draws an index for each row of logits [..., N]: int32 [...]. seed: int [2], stateless.
+
+  By the Gumbel-max trick, because the draws of `tf.random.stateless_categorical` differ with the
+  number of threads.
+  """
+  tiny = 2.0**-25
+  uniform = tf.maximum(tf.random.stateless_uniform(tf.shape(logits), seed, alg="philox"), tiny)
+  return tf.argmax(logits - tf.math.log(-tf.math.log(uniform)), axis=-1, output_type=tf.int32)
+
+
 def fold(network, z):
   """Applies a network made for [N, D] to z [..., D]; returns [..., *output]."""
   outputs = network(tf.reshape(z, [-1, z.shape[-1]]))
@@ -126,7 +137,7 @@ class SentenceDistribution(tfd.Distribution):
     z = tf.repeat(self._z[tf.newaxis], n, axis=0)
 
     def draw(t, logits):
-      return tf.random.stateless_categorical(logits, 1, tf.gather(seeds, t), dtype=tf.int32)[:, 0]
+      return sample_categorical(logits, tf.gather(seeds, t))
 
     return self._write(z, draw)
 

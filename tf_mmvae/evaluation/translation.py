@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_mmvae import joint_posteriors
+from tf_mmvae import distributions, joint_posteriors
 
 
 def sample_posterior(model, x, seed):
@@ -12,7 +12,9 @@ def sample_posterior(model, x, seed):
   num_components, batch = log_pi.shape[0], tf.shape(log_pi)[1]
   noise = joint_posteriors.uniform_noise([num_components, 1, batch, model.latent_dim], seed)
   z = joint_posteriors.stratified_sample(posterior, noise)[:, 0]  # [S, B, D]
-  chosen = tf.random.stateless_categorical(tf.transpose(log_pi), 1, seed)[:, 0]  # [B]
+  # With the seed of the noise itself the choice would depend on the samples.
+  of_choice = tf.random.experimental.stateless_fold_in(seed, 1)
+  chosen = distributions.sample_categorical(tf.transpose(log_pi), of_choice)  # [B]
   return tf.gather(tf.transpose(z, [1, 0, 2]), chosen, batch_dims=1)
 
 
