@@ -187,3 +187,15 @@ def test_two_devices_equal_one():
                         cwd=pathlib.Path(__file__).parents[2], capture_output=True, timeout=200)
   assert done.returncode == 0, done.stderr[-3000:]
   assert done.stdout.splitlines()[-1] == "equal"
+
+
+def test_a_modality_missing_for_the_batch_learns_nothing():
+  trainer = make()
+  before = [v.numpy() for v in trainer.model.modalities["sentence"].trainable_variables]
+  x = {"image": tf.constant(small.values(BATCH_SIZE)["image"])}
+  metrics = trainer.step(x, tf.constant(0, tf.int64))
+  assert metrics["finite"] == 1. and metrics["gradient_norm"] > 0.
+  assert "log_p_sentence" not in metrics
+  for old, new in zip(
+      before, trainer.model.modalities["sentence"].trainable_variables, strict=True):
+    np.testing.assert_array_equal(old, new)

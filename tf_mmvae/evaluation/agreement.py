@@ -37,16 +37,13 @@ class Agreement:
     order = np.random.default_rng(self._seed).permutation(num)
     other = np.roll(order, 1)[np.argsort(order)]  # never the example itself, if there is another
     values = {}
-    for target, reader in self._readers.items():
-      for source in model.modalities:
-        if source == target:
-          continue
-        attributes = [a for a in truth[target] if a in labels and a in truth.get(source, labels)]
-        others = {a: labels[a][other] for a in attributes}
-        seen = reader(translated[source, target])
-        _note(values, f"{source}_to_{target}", seen, labels, attributes)
-        _note(values, f"{source}_to_{target}/chance", seen, others, attributes)
-        _note(values, f"{source}_to_{target}/ceiling", truth[target], labels, attributes)
+    for (source, target), observations in translated.items():
+      attributes = [a for a in truth[target] if a in labels and a in truth.get(source, labels)]
+      others = {a: labels[a][other] for a in attributes}
+      seen = self._readers[target](observations)
+      _note(values, f"{source}_to_{target}", seen, labels, attributes)
+      _note(values, f"{source}_to_{target}/chance", seen, others, attributes)
+      _note(values, f"{source}_to_{target}/ceiling", truth[target], labels, attributes)
     return values
 
   def _translate(self, model, dataset):
@@ -55,11 +52,12 @@ class Agreement:
       z = translation.sample_posterior(model, x, seed)
       return translation.decode(model, z, [t for t in self._readers if t not in x])
 
+    batches = dataset.batches(self._batch_size)
     translators = {
-        name: translate.get_concrete_function({name: m.spec}, tf.TensorSpec([2], tf.int64))
-        for name, m in model.modalities.items()}
+        m.name: translate.get_concrete_function({m.name: m.spec}, tf.TensorSpec([2], tf.int64))
+        for m in model.present(batches.element_spec[0])}
     translated, true, labels = {}, {}, {}
-    for i, (x, y) in enumerate(dataset.batches(self._batch_size)):
+    for i, (x, y) in enumerate(batches):
       for target in self._readers:
         true.setdefault(target, []).append(self._shown(target, x[target]))
       for name, value in y.items():

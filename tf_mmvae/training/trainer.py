@@ -71,8 +71,9 @@ class Trainer:
     with tf.GradientTape() as tape:
       estimate = self._estimator(self.model, x, noise, training=True)
       loss = -tf.reduce_sum(estimate.objective) / global_size
-    gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    gradients = [tf.convert_to_tensor(g) for g in gradients]  # those of embeddings are sparse
+    # A modality that is missing for the batch has no gradient; embeddings have sparse ones.
+    gradients = [tf.zeros_like(v.value) if g is None else tf.convert_to_tensor(g)
+                 for g, v in zip(tape.gradient(loss, variables), variables, strict=True)]
     loss, gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, gradients])
     norm = tf.linalg.global_norm(gradients)
     finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
