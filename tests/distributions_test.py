@@ -298,3 +298,10 @@ def test_categorical_draws_do_not_depend_on_the_number_of_threads():
   drawn = {subprocess.run([sys.executable, "-c", code, threads], check=True, text=True,
                           capture_output=True).stdout.strip() for threads in ("1", "3")}
   assert len(drawn) == 1 and len(drawn.pop().split(",")) == 5000
+
+
+@pytest.mark.parametrize("scale", [0., -1., float("nan")])
+def test_a_scale_that_is_not_positive_is_refused(scale):
+  for likelihood in (distributions.laplace_likelihood, distributions.normal_likelihood):
+    with pytest.raises(ValueError, match="^the scale of a likelihood must be above 0, got"):
+      likelihood(lambda z: z, tf.zeros([1, 2]), scale)

@@ -249,3 +249,9 @@ def test_checkpoint_holds_every_variable_and_restores_it(tmp_path):
   tf.train.Checkpoint(model=fresh).restore(path).assert_consumed()
   for v, expected in zip(fresh.weights, model.weights, strict=True):
     np.testing.assert_array_equal(v, expected)
+
+
+@pytest.mark.parametrize("latent_dim", [0, -1, 1.5])
+def test_a_latent_size_below_one_is_refused(latent_dim):
+  with pytest.raises(ValueError, match="^latent_dim must be a whole number of at least 1, got"):
+    Prior(latent_dim)

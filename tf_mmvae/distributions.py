@@ -61,6 +61,8 @@ def fold(network, z):
 
 
 def _location_likelihood(family, decoder, z, scale):
+  if not scale > 0:
+    raise ValueError(f"the scale of a likelihood must be above 0, got {scale}")
   mean = fold(decoder, z)
   return tfd.Independent(
       family(mean, tf.constant(scale, mean.dtype)), mean.shape.rank - z.shape.rank + 1)

@@ -26,6 +26,8 @@ class Prior(keras.layers.Layer):
   def __init__(self, latent_dim, family=distributions.laplace, learn_scale=True,
                scale=distributions.softmax_scale):
     super().__init__(name="prior")
+    if not isinstance(latent_dim, int) or latent_dim < 1:
+      raise ValueError(f"latent_dim must be a whole number of at least 1, got {latent_dim}")
     self.latent_dim = latent_dim
     self._family, self._scale = family, scale
     self.raw_scale = self.add_weight(

@@ -85,9 +85,13 @@ def _no_chatter():
 def _sentence(error):
   if isinstance(error, FileNotFoundError) and error.filename:
     return f"no such file or directory: {error.filename}"
-  lines = str(error).strip().split("\n")
   # TensorFlow puts the place of an error before its sentence, gin after it.
-  return lines[-1 if lines[0] == "in user code:" else 0].strip() or type(error).__name__
+  lines = [line.strip() for line in str(error).split("\n")
+           if line.strip() and not line.strip().startswith("In call to configurable")]
+  if not lines:
+    return type(error).__name__
+  sentence = lines[-1 if lines[0] == "in user code:" else 0]
+  return re.sub(r"^\w+(Error|Exception): ", "", sentence)
 
 
 def load(run_dir, from_run):
@@ -137,7 +141,12 @@ def load_model(run_dir):
 
   from tf_mmvae.model import MultimodalVAE
   from tf_mmvae.training import checkpoints
-  model = gin.get_configurable(MultimodalVAE)()
+  try:
+    configured = gin.get_configurable(MultimodalVAE)
+  except ValueError as error:
+    raise ValueError(f"{run_dir.config} configures no model: it is damaged or cut short, so train "
+                     "again into another --run_dir") from error
+  model = configured()
   return model, checkpoints.restore_model(model, run_dir)
 
 
@@ -167,7 +176,8 @@ def refuse_another_config(run_dir):
                      and key not in free and (key[2] or key[1] not in macros))
   if differing and os.path.exists(os.path.join(run_dir.checkpoints, "checkpoint")):
     said = "; ".join(f"{_name(key)}: {old.get(key, 'not set')} there, {new.get(key, 'not set')} now"
-                     for key in differing)
+                     for key in differing[:5])
+    said += f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
     raise ValueError(f"{run_dir.path} is a run of another configuration ({said}): give the same "
                      "one, or another --run_dir")
   if differing and os.path.exists(run_dir.vocabulary):

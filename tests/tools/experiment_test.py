@@ -141,8 +141,9 @@ def test_unused_bindings_of_a_gin_file(experiment, more, refused):
 @pytest.mark.parametrize("error, sentence", [
     (FileNotFoundError(2, "No such file", "/a/b"), "no such file or directory: /a/b"),
     (ValueError("one sentence\n  In call to configurable 'train'"), "one sentence"),
-    (ValueError("in user code:\n\n  File x, line 1\n\n    ValueError: it is small"),
-     "ValueError: it is small"),
+    (ValueError("in user code:\n\n  File x, line 1\n\n    ValueError: it is small"), "it is small"),
+    (ValueError("in user code:\n\n  File x, line 1\n\n    ValueError: it is small\n\n"
+                "  In call to configurable 'train' (<function train at 0x7f>)"), "it is small"),
     (TypeError(), "TypeError"),
 ])
 def test_sentence(experiment, error, sentence):

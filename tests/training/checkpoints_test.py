@@ -141,3 +141,14 @@ def test_the_last_where_there_is_no_best(run):
 def test_no_checkpoint(run):
   with pytest.raises(FileNotFoundError, match="no checkpoint in .*checkpoints: train first"):
     checkpoints.restore_model(make()[0], run)
+
+
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_cut_checkpoint_is_refused_in_a_sentence(run, length):
+  Checkpoints(run, *make()).save(2)
+  data = next(pathlib.Path(run.checkpoints).glob("*.data-*"))
+  data.write_bytes(data.read_bytes()[:length])
+  for restore in (lambda: Checkpoints(run, *make()).resume(),
+                  lambda: checkpoints.restore_model(make()[0], run)):
+    with pytest.raises(ValueError, match="ckpt-2 is damaged, or of another model or vocabulary"):
+      restore()

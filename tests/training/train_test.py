@@ -256,3 +256,11 @@ def test_replicas_must_share_a_batch(tmp_path):
   with pytest.raises(ValueError, match=message):
     run(tmp_path, strategy=types.SimpleNamespace(num_replicas_in_sync=3))
   assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["num_steps", "num_samples", "batch_size"])
+@pytest.mark.parametrize("number", [0, -1, 2.5])
+def test_numbers_below_one_are_refused_before_anything_is_written(tmp_path, name, number):
+  with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, got"):
+    run(tmp_path / "run", **{name: number})
+  assert not (tmp_path / "run").exists()

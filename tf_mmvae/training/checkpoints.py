@@ -1,5 +1,7 @@
 """What is saved of a run: the last few states and the best, whole or not at all."""
 
+import contextlib
+
 import tensorflow as tf
 
 
@@ -19,11 +21,16 @@ class Checkpoints:
     self._best = tf.train.CheckpointManager(self._state, run.best, 1)
 
   def resume(self):
-    """Restores the last checkpoint, if there is one, and returns the number of steps done."""
+    """Restores the last checkpoint, if there is one, and returns the number of steps done.
+
+    Raises:
+      ValueError: if it is damaged or of another model.
+    """
     if self._last.latest_checkpoint:
-      status = self._state.restore(self._last.latest_checkpoint)
-      status.assert_existing_objects_matched()
-      status.assert_consumed()
+      with _readable(self._last.latest_checkpoint):
+        status = self._state.restore(self._last.latest_checkpoint)
+        status.assert_existing_objects_matched()
+        status.assert_consumed()
     return int(self.step.numpy())
 
   def save(self, step):
@@ -49,13 +56,26 @@ def restore_model(model, run):
 
   Raises:
     FileNotFoundError: if the run has no checkpoint.
+    ValueError: if it is damaged or of another model.
   """
   path = tf.train.latest_checkpoint(run.best) or tf.train.latest_checkpoint(run.checkpoints)
   if path is None:
     raise FileNotFoundError(
         f"no checkpoint in {run.checkpoints}: train first, or give another --run_dir")
   step = tf.Variable(0, dtype=tf.int64)
-  status = tf.train.Checkpoint(model=model, step=step).restore(path)
-  status.assert_existing_objects_matched()
-  status.expect_partial()
+  with _readable(path):
+    status = tf.train.Checkpoint(model=model, step=step).restore(path)
+    status.assert_existing_objects_matched()
+    status.expect_partial()
   return int(step.numpy())
+
+
+@contextlib.contextmanager
+def _readable(path):
+  """Turns what a checkpoint that cannot be restored raises into one sentence."""
+  try:
+    yield
+  except (tf.errors.OpError, IndexError, ValueError, AssertionError) as error:
+    raise ValueError(
+        f"checkpoint {path} is damaged, or of another model or vocabulary: put back what made it, "
+        "or give another --run_dir") from error

@@ -53,8 +53,13 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
   Raises:
     Stopped: after SIGTERM or SIGINT, the state saved.
     ArithmeticError: if non-finite steps persist.
-    ValueError: for a batch size that the replicas cannot share.
+    ValueError: for a number below 1, a batch size that the replicas cannot share, or a checkpoint
+      that cannot be restored.
   """
+  for name, number in {"num_steps": num_steps, "num_samples": num_samples,
+                       "batch_size": batch_size}.items():
+    if not isinstance(number, int) or number < 1:
+      raise ValueError(f"{name} must be a whole number of at least 1, got {number}")
   strategy = strategy or _local_strategy()
   if batch_size % strategy.num_replicas_in_sync:
     raise ValueError(f"batch_size {batch_size} cannot be shared by "
