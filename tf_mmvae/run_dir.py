@@ -12,10 +12,15 @@ class RunDir:
     events/          TensorBoard
     results/         pictures and figures
     export/1/        SavedModel
+
+  Raises:
+    ValueError: if the path is that of a file.
   """
 
   def __init__(self, path):
     self.path = os.path.abspath(os.path.expanduser(path))
+    if os.path.isfile(self.path):
+      raise ValueError(f"{self.path} is a file: give a directory as --run_dir")
     self.config = os.path.join(self.path, "config.gin")
     self.vocabulary = os.path.join(self.path, "vocabulary.txt")
     self.checkpoints = os.path.join(self.path, "checkpoints")

@@ -55,8 +55,8 @@ class ConvDecoder(keras.Model):
 class PatchDecoder(keras.Model):
   """Latents [N, D] -> pictures [N, *shape] in [0, 1]; the last layer paints a patch for each cell.
 
-  Like `ConvDecoder`, but the widest layer stops at pictures `patch` times smaller than the result:
-  half the time of a step on a CPU.
+  Like `ConvDecoder`, but the widest layer stops at pictures `patch` times smaller than the result,
+  which costs less; the borders of the patches can be seen.
   """
 
   def __init__(self, shape, filters, patch=4, **kwargs):
