@@ -151,3 +151,20 @@ def test_mismatched_parts_fail():
     make(captions=[[], [], []])
   with pytest.raises(ValueError, match="'birds', label 'class': expected 3 values, got 2"):
     make(labels={"class": [0, 1]})
+
+
+def test_augmentation_changes_shuffled_batches_alone():
+  """By a seed of its own for each step, the same when resumed."""
+  def augment(x, seed):
+    return {"position": x["position"], "seed": seed}
+
+  data = examples.Examples("counting", 10, lambda i: ({"position": i}, {}), augment)
+  def seeds(data, *args):
+    return [x["seed"].numpy().tolist() for x, _ in data.shuffled_batches(4, *args).take(3)]
+
+  whole = seeds(data, 5)
+  assert len({tuple(seed) for seed in whole}) == 3
+  assert seeds(data, 5, 1)[:2] == whole[1:]
+  assert all(a != b for a, b in zip(whole, seeds(data, 6), strict=True))
+  assert seeds(data.subset([1, 2, 3]), 5) == whole
+  assert all("seed" not in x for x, _ in data.batches(4))

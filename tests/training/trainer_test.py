@@ -199,3 +199,29 @@ def test_a_modality_missing_for_the_batch_learns_nothing():
   for old, new in zip(
       before, trainer.model.modalities["sentence"].trainable_variables, strict=True):
     np.testing.assert_array_equal(old, new)
+
+
+def test_averaged_weights():
+  """Moving averages are those of a loop by hand; leaving brings the weights back, even by error."""
+  trainer = make(optimizer=lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.75))
+  weights, averages = trainer.model.trainable_variables, None
+  for i, x in enumerate(batches(trainer, 4, broken=[2])):
+    trainer.step(x, tf.constant(i, tf.int64))
+    now = [v.numpy().copy() for v in weights]
+    if i != 2:
+      averages = [b if averages is None else 0.75 * a + 0.25 * b
+                  for a, b in zip(averages or now, now, strict=True)]
+  before = state(trainer)
+  with pytest.raises(KeyError), trainer.averaged_weights():
+    for v, expected in zip(weights, averages, strict=True):
+      np.testing.assert_allclose(v.numpy(), expected, rtol=1e-5, atol=1e-7)
+    assert any(not np.allclose(v.numpy(), b) for v, b in zip(weights, now, strict=True))
+    raise KeyError
+  assert_same_bits(state(trainer), before)
+
+
+def test_without_averages_the_weights_stay():
+  trainer = make()
+  before = state(trainer)
+  with trainer.averaged_weights():
+    assert_same_bits(state(trainer), before)

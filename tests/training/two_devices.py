@@ -1,5 +1,6 @@
 """Steps on two logical CPUs against steps on one; run as a script by trainer_test."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -11,7 +12,7 @@ BROKEN = 2  # of the steps; its NaN is in the share of the second replica
 def main():
   cpu = tf.config.list_physical_devices("CPU")[0]
   tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-  one, two = (t.make(d, clip_norm=t.CLIP_NORM) for d in (["CPU:0"], ["CPU:0", "CPU:1"]))
+  one, two = (t.make(d, averaging, clip_norm=t.CLIP_NORM) for d in (["CPU:0"], ["CPU:0", "CPU:1"]))
   assert two.strategy.num_replicas_in_sync == 2
   expected, found = (t.steps(x, t.batches(x, 5, broken=[BROKEN])) for x in (one, two))
   for i in range(5):
@@ -21,11 +22,27 @@ def main():
       assert expected[i]["gradient_norm"] > 2 * t.CLIP_NORM
     for name, value in expected[i].items():
       np.testing.assert_allclose(found[i][name], value, rtol=1e-5, err_msg=f"step {i}, {name}")
-  start, end = t.state(t.make()), t.state(one)
-  moved = [np.abs(end[name] - start[name]).max() for name in start if "learning_rate" not in name]
+  start, end = t.state(t.make(optimizer=averaging)), t.state(one)
+  moved = [np.abs(value - old).max()
+           for (name, value), old in zip(end.items(), start.values(), strict=True)
+           if "learning_rate" not in name]
   assert min(moved) > 1e-4, moved
+  check_copies(two, end)
+  with one.averaged_weights(), two.averaged_weights():
+    averages = t.state(one)
+    check_copies(two, averages)
+  assert max(np.abs(averages[name] - end[name]).max() for name in end) > 1e-4
+  check_copies(two, end)
+
+
+def averaging():
+  return keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.75)
+
+
+def check_copies(two, expected):
+  """Both devices hold what is expected."""
   variables = two.model.variables + two.optimizer.variables
-  for v, (name, value) in zip(variables, end.items(), strict=True):
+  for v, (name, value) in zip(variables, expected.items(), strict=True):
     copies = [np.asarray(copy) for copy in two.strategy.experimental_local_results(v.value)]
     assert len(copies) == 2
     for copy in copies:

@@ -36,7 +36,7 @@ _ORIGIN = (
 )
 
 
-def cub(split, tokenizer, manual_dir=None, data_dir=None, crop=False):
+def cub(split, tokenizer, manual_dir=None, data_dir=None, crop=False, augment=None):
   """Pairs of a bird and one of its ten captions; the photos are in the order of their paths.
 
   Args:
@@ -45,6 +45,7 @@ def cub(split, tokenizer, manual_dir=None, data_dir=None, crop=False):
     manual_dir: the folder that holds `cub/`; None for `<data_dir>/downloads/manual`.
     data_dir: where the prepared data set is kept; None for the folder of TFDS.
     crop: cut each photo to its bird before resizing, instead of resizing the whole photo.
+    augment: change to the shuffled batches; see `Examples` and `augmentation`.
 
   Returns:
     `Examples` with x = {"image": float32 [B, 64, 64, 3], "sentence": int32 [B, L]} and
@@ -59,8 +60,16 @@ def cub(split, tokenizer, manual_dir=None, data_dir=None, crop=False):
   logging.info("cub: %d photos in '%s', from %s", len(birds["image"]), split, builder.data_dir)
   labels = {"class": birds["class"]}
   return examples.images_with_captions(
-    "cub", birds["image"], birds["captions"].tolist(), labels, tokenizer
+    "cub", birds["image"], birds["captions"].tolist(), labels, tokenizer, augment
   )
+
+
+def photos(split, manual_dir=None, data_dir=None, crop=False):
+  """{"image": uint8 [N, 64, 64, 3], "captions": strings [N, 10], "class": int [N]} of a split.
+
+  The photos are in the order of their paths; arguments and errors are those of `cub`.
+  """
+  return _load(_prepared(manual_dir, data_dir, crop), split, ["image", "captions", "class"])
 
 
 def captions(split="train", manual_dir=None, data_dir=None, crop=False):

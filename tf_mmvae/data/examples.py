@@ -13,17 +13,20 @@ class Examples:
     name: the data set's name, for messages.
     num_examples: how many examples there are.
     read: a function in TensorFlow ops, positions int64 [B] in [0, num_examples) -> `(x, y)`.
+    augment: a function in TensorFlow ops, (x, seed int64 [2]) -> x, that changes the shuffled
+      batches, which are those to train on; None changes nothing.
 
   Raises:
     ValueError: there are no examples.
   """
 
-  def __init__(self, name, num_examples, read):
+  def __init__(self, name, num_examples, read, augment=None):
     if num_examples < 1:
       raise ValueError(f"data set '{name}' is empty")
     self.name = name
     self.num_examples = int(num_examples)
     self.read = read
+    self._augment = augment
 
   def shuffled_batches(self, batch_size, seed, first_step=0):
     """Every example once an epoch in a new order, without end.
@@ -57,7 +60,10 @@ class Examples:
         max_index=tf.constant(self.num_examples - 1, tf.int64),
         rounds=4,
       )
-      return self.read(position)
+      x, y = self.read(position)
+      if self._augment is not None:
+        x = self._augment(x, tf.stack([tf.cast(seed, tf.int64), i[0]]))
+      return x, y
 
     counter = tf.data.Dataset.range(first_step * batch_size, 2**62)
     return _read_batches(counter.batch(batch_size, drop_remainder=True), read)
@@ -90,14 +96,16 @@ class Examples:
         f"got {indices.min()} to {indices.max()}"
       )
     indices = _on_cpu(indices)
-    return Examples(self.name, len(indices), lambda i: self.read(tf.gather(indices, i)))
+    return Examples(
+      self.name, len(indices), lambda i: self.read(tf.gather(indices, i)), self._augment
+    )
 
   def _check_batch_size(self, batch_size):
     if batch_size < 1:
       raise ValueError(f"data set '{self.name}': batch_size must be at least 1, got {batch_size}")
 
 
-def images_with_captions(name, images, captions, labels, tokenizer):
+def images_with_captions(name, images, captions, labels, tokenizer, augment=None):
   """Pairs of an image and one of its captions.
 
   Pair `i` is image `i // C` with its caption `i % C`; all pairs share one array of images.
@@ -108,6 +116,7 @@ def images_with_captions(name, images, captions, labels, tokenizer):
     captions: N lists of C strings.
     labels: {name: int [N]}.
     tokenizer: a `Tokenizer`; L is its length.
+    augment: see `Examples`.
 
   Returns:
     `Examples` with x = {"image": float32 [B, H, W, 3] in [0, 1], "sentence": int32 [B, L]} and
@@ -139,7 +148,7 @@ def images_with_captions(name, images, captions, labels, tokenizer):
     y["caption"] = tf.gather(sentences, i)
     return x, y
 
-  return Examples(name, len(sentences), read)
+  return Examples(name, len(sentences), read, augment)
 
 
 def _captions_per_image(name, images, captions):

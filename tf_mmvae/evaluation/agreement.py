@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mmvae.evaluation import translation
+from tf_mmvae.evaluation.means import mean_and_error
 
 
 class Agreement:
@@ -14,7 +15,8 @@ class Agreement:
   (`ceiling`), and the share against the attributes of another example (`chance`).
   """
 
-  def __init__(self, readers, tokenizers=None, num_examples=1000, batch_size=100, seed=0):
+  def __init__(self, readers, tokenizers=None, num_examples=1000, batch_size=100, seed=0,
+               groups=None):
     """Sets the readers.
 
     Args:
@@ -24,9 +26,11 @@ class Agreement:
       num_examples: how many of the data set's examples, evenly spread.
       batch_size: examples decoded at once.
       seed: of the latent samples.
+      groups: label whose equal values mark examples that are not independent, for the errors.
     """
     self._readers, self._tokenizers = readers, tokenizers or {}
     self._num_examples, self._batch_size, self._seed = num_examples, batch_size, seed
+    self._groups = groups
 
   def __call__(self, model, dataset):
     """{"source_to_target/attribute": (share, standard error, number)}, its chance and ceiling."""
@@ -36,14 +40,17 @@ class Agreement:
     truth = {name: reader(true[name]) for name, reader in self._readers.items()}
     order = np.random.default_rng(self._seed).permutation(num)
     other = np.roll(order, 1)[np.argsort(order)]  # never the example itself, if there is another
+    groups = labels[self._groups] if self._groups else None
     values = {}
     for (source, target), observations in translated.items():
       attributes = [a for a in truth[target] if a in labels and a in truth.get(source, labels)]
       others = {a: labels[a][other] for a in attributes}
       seen = self._readers[target](observations)
-      _note(values, f"{source}_to_{target}", seen, labels, attributes)
-      _note(values, f"{source}_to_{target}/chance", seen, others, attributes)
-      _note(values, f"{source}_to_{target}/ceiling", truth[target], labels, attributes)
+      for kind, found, expected in (
+          ("", seen, labels), ("/chance", seen, others), ("/ceiling", truth[target], labels)):
+        for attribute in attributes:
+          values[f"{source}_to_{target}{kind}/{attribute}"] = mean_and_error(
+              np.asarray(found[attribute]) == expected[attribute], groups)
     return values
 
   def _translate(self, model, dataset):
@@ -72,11 +79,3 @@ class Agreement:
     if target in self._tokenizers:
       value = self._tokenizers[target].decode(value)
     return np.asarray(value)
-
-
-def _note(values, name, seen, labels, attributes):
-  for attribute in attributes:
-    right = np.asarray(seen[attribute]) == labels[attribute]
-    share = float(np.mean(right))
-    error = float(np.std(right, ddof=1) / np.sqrt(len(right))) if len(right) > 1 else float("nan")
-    values[f"{name}/{attribute}"] = (share, error, len(right))

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors, objectives
+from tf_mmvae.evaluation.means import mean_and_error
 
 
 class HeldOut:
@@ -12,7 +13,7 @@ class HeldOut:
   `elbo`, `iwae` and `iwae_tight` share their samples; E[iwae_tight] <= log p(x) (see `objectives`).
   """
 
-  def __init__(self, estimator, num_samples, num_examples=None, batch_size=32, seed=0):
+  def __init__(self, estimator, num_samples, num_examples=None, batch_size=32, seed=0, groups=None):
     """Sets how it is measured.
 
     Args:
@@ -21,9 +22,11 @@ class HeldOut:
       num_examples: how many of the data set's examples, evenly spread; None takes all.
       batch_size: examples measured at once.
       seed: of the latent samples.
+      groups: label whose equal values mark examples that are not independent, for the errors.
     """
     self._estimator, self._num_samples = estimator, num_samples
     self._num_examples, self._batch_size, self._seed = num_examples, batch_size, seed
+    self._groups = groups
 
   def __call__(self, model, dataset):
     """{name: (mean, standard error over examples, number of examples)}."""
@@ -43,12 +46,9 @@ class HeldOut:
     batches = dataset.batches(self._batch_size)
     batch = batch.get_concrete_function(batches.element_spec[0], tf.TensorSpec([], tf.int32))
     values = {}
-    for i, (x, _) in enumerate(batches):
+    groups = []
+    for i, (x, y) in enumerate(batches):
       for name, value in batch(x, tf.constant(i)).items():
         values.setdefault(name, []).append(value.numpy())
-    return {name: _mean(np.concatenate(v).astype(np.float64)) for name, v in values.items()}
-
-
-def _mean(values):
-  error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-  return float(np.mean(values)), float(error), len(values)
+      groups += list(y[self._groups].numpy()) if self._groups else []
+    return {name: mean_and_error(np.concatenate(v), groups or None) for name, v in values.items()}

@@ -33,7 +33,8 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
   Args:
     model: function () -> `MultimodalVAE`.
     estimator: gradient estimator with its bound and weights; see `objectives`.
-    optimizer: function () -> Keras optimizer.
+    optimizer: function () -> Keras optimizer. Where it keeps moving averages of the weights
+      (`use_ema`), these are evaluated and saved as the best.
     train_data: examples with `shuffled_batches(batch_size, seed, first_step)`.
     validation_data: held-out examples with `batches(batch_size)`.
     run_dir: path of the run's directory.
@@ -146,11 +147,12 @@ class _Loop:
           "rate; the last checkpoint is from before")
 
   def _evaluate(self, done, bar):
-    values = self.trainer.evaluate(self._validation)
-    self.summaries.scalars("held_out", values, done)
-    self.checkpoints.save_if_best(done, values["objective"])
-    bar.write(f"step {done}: held-out objective {values['objective']:.2f}, "
-              f"bound {values['bound']:.2f} nats")
-    if self._pictures:
-      self.summaries.pictures(self._pictures(self.trainer.model), done)
+    with self.trainer.averaged_weights():
+      values = self.trainer.evaluate(self._validation)
+      self.summaries.scalars("held_out", values, done)
+      self.checkpoints.save_if_best(done, values["objective"])
+      bar.write(f"step {done}: held-out objective {values['objective']:.2f}, "
+                f"bound {values['bound']:.2f} nats")
+      if self._pictures:
+        self.summaries.pictures(self._pictures(self.trainer.model), done)
     self.summaries.flush()

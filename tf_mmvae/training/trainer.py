@@ -1,5 +1,7 @@
 """One compiled training step and one compiled held-out step, over all replicas of a strategy."""
 
+import contextlib
+
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors, objectives
@@ -58,6 +60,22 @@ class Trainer:
       new = self.evaluate_batch(x, tf.constant(i, tf.int64))
       sums = new if sums is None else tf.nest.map_structure(tf.add, sums, new)
     return {name: float(sums[name] / sums["count"]) for name in ("objective", "bound")}
+
+  @contextlib.contextmanager
+  def averaged_weights(self):
+    """Inside, the model's weights are their moving averages, if the optimizer keeps any.
+
+    Keras' optimizers do with `use_ema=True`.
+    """
+    variables = self.model.trainable_variables if self.optimizer.use_ema else []
+    current = [v.numpy() for v in variables]
+    with self.strategy.scope():
+      self.optimizer.finalize_variable_values(variables)
+    try:
+      yield
+    finally:
+      for variable, value in zip(variables, current, strict=True):
+        variable.assign(value)
 
   def _replica_step(self, x, step):
     context = tf.distribute.get_replica_context()
