@@ -48,7 +48,8 @@ def draw_cell(cell, ground=_PAPER):
 
 def draw_tile(cell, size):
   """A cell in a square: uint8 [size, size, 3]. Words are small, and cut where the square ends."""
-  tile = Image.new("RGB", (size, size), _PAPER)
+  ground = _GIVEN if isinstance(cell, str) else _PAPER
+  tile = Image.new("RGB", (size, size), ground)
   if isinstance(cell, str):
     font = ImageFont.load_default(10)
     ImageDraw.Draw(tile).multiline_text((2, 0), textwrap.fill(cell, size // 5), _INK, font)
