@@ -76,6 +76,7 @@ def heights(values):
 
 def test_a_vector_is_drawn_as_bars_from_zero():
   assert heights([0., 5., 10.]) == [(107, 107), (53, 107), (0, 107)]
+  assert heights([5., 10.]) == [(53, 107), (0, 107)]
   assert heights([3., -1.]) == [(0, 80), (80, 107)]
   assert heights([0., 0.]) == [(0, 0)] * 2
   assert heights([-2.]) == [(0, 107)]

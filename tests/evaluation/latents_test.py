@@ -148,8 +148,9 @@ def test_points_are_the_experts_means(written, pair, x):
 
 def test_labels_are_the_modality_and_the_scalars_of_y(written):
   found = rows(written / "labels.tsv")
-  assert found[0] == ["modality", "class", "caption"]
-  assert found[1:] == [[name, str(10 * i), "a red Vögelchen"] for name in "ab" for i in range(NUM)]
+  assert found[0] == ["modality", "example", "class", "caption"]
+  assert found[1:] == [
+      [name, str(i), str(10 * i), "a red Vögelchen"] for name in "ab" for i in range(NUM)]
 
 
 def test_thumbnails_are_in_the_order_of_the_points(written, x):

@@ -30,18 +30,27 @@ def of_numbers(name, shape):
   return Modality(name, shape, encoder, decoder, distributions.normal_likelihood)
 
 
+def make_tokenizers():
+  return {"words": Tokenizer(["a", "red", "bird"], LENGTH)}
+
+
+def make_model():
+  """Two kinds of pictures, a vector and words."""
+  words = Modality("words", (LENGTH,), sentences.RecurrentEncoder(2, 6, 2, 3),
+                   sentences.RecurrentDecoder(6, LENGTH, 2, 3),
+                   distributions.sentence_likelihood, dtype="int32")
+  return MultimodalVAE([*(of_numbers(n, s) for n, s in SHAPES.items()), words], Prior(2))
+
+
 @pytest.fixture(scope="module")
 def tokenizers():
-  return {"words": Tokenizer(["a", "red", "bird"], LENGTH)}
+  return make_tokenizers()
 
 
 @pytest.fixture(scope="module")
 def model():
   keras.utils.set_random_seed(0)
-  words = Modality("words", (LENGTH,), sentences.RecurrentEncoder(2, 6, 2, 3),
-                   sentences.RecurrentDecoder(6, LENGTH, 2, 3),
-                   distributions.sentence_likelihood, dtype="int32")
-  return MultimodalVAE([*(of_numbers(n, s) for n, s in SHAPES.items()), words], Prior(2))
+  return make_model()
 
 
 def data(tokenizers, num=5):

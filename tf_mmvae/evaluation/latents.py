@@ -55,17 +55,18 @@ class Latents:
   def write(self, model, directory):
     """Writes the experts' means for TensorBoard's projector into a directory of its events.
 
-    All modalities are one cloud of points, with the modality and every scalar of `y` as labels and
-    the observation, small, as a picture.
+    All modalities are one cloud of points, with the modality, the number of the example and every
+    scalar of `y` as labels, and the observation, small, as a picture.
     """
     means = {name: mean.numpy() for name, (mean, _) in self._experts(model).items()}
     labels = {name: [_said(v) for v in value.numpy()] * len(means)
               for name, value in self._y.items() if value.shape.rank == 1}
-    modality = [name for name, mean in means.items() for _ in mean]
+    of_points = [(name, str(i)) for name, mean in means.items() for i in range(len(mean))]
+    modality, example = zip(*of_points, strict=True)
     tiles = [draw_tile(cell, _TILE) for name in means
              for cell in as_cells(self._x[name], self._tokenizers.get(name))]
     write_projector(directory, np.concatenate(list(means.values())),
-                    {"modality": modality, **labels}, tiles)
+                    {"modality": modality, "example": example, **labels}, tiles)
 
   def _experts(self, model):
     return self._encode(model, self._x)

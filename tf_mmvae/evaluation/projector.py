@@ -23,7 +23,7 @@ def write_projector(directory, points, labels, thumbnails):
   Args:
     directory: of the events; the paths in `projector_config.pbtxt` are relative to it.
     points: float [N, D].
-    labels: {column: N strings}, at least two columns.
+    labels: {column: N strings}, at least two: a single one would have to go without its name.
     thumbnails: N squares, uint8 [size, size, 3].
   """
   os.makedirs(directory, exist_ok=True)
