@@ -14,8 +14,9 @@ from tests import architecture_test
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # What is imported under another name than it is installed, or has a target of ours.
-EXTERNAL = {"absl": "absl-py", "PIL": "pillow", "gin": "gin-config", "tensorflow": ":tf",
-            "tensorflow_probability": ":tfp", "tensorflow_datasets": ":tfds"}
+EXTERNAL = {"absl": "absl-py", "PIL": "pillow", "gin": "gin-config", "google": "protobuf",
+            "tensorflow": ":tf", "tensorflow_probability": ":tfp",
+            "tensorflow_datasets": ":tfds"}
 RUNNER = "tests/bazel_runner.py"
 
 

@@ -18,6 +18,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 from absl.testing import flagsaver
+from tensorboard.plugins.hparams import metadata
 from tensorflow.core.util import event_pb2
 
 from tf_mmvae.run_dir import RunDir
@@ -48,15 +49,32 @@ def assert_same_state(first, second):
 
 
 def events(directory):
-  """{(tag, step): [value, ...]} over all event files; a picture's value is its bytes."""
+  """{(tag, step): [value, ...]} over all event files: numbers, lists, or bytes of words and
+  pictures."""
   found = collections.defaultdict(list)
+  for step, value in _summaries(directory):
+    tensor = tf.make_ndarray(value.tensor)
+    is_picture = tensor.dtype == object and tensor.ndim
+    found[value.tag, step].append(tensor[2] if is_picture else tensor.tolist())
+  return found
+
+
+def knobs(directory):
+  """A run's row of the HParams page: (its name, {knob: value}, tags of its metrics)."""
+  content = {value.tag: value.metadata.plugin_data.content for _, value in _summaries(directory)}
+  row = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
+  table = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
+  assert {info.name for info in table.hparam_infos} == set(row.hparams)
+  values = {knob: getattr(value, value.WhichOneof("kind")) for knob, value in row.hparams.items()}
+  return row.group_name, values, [info.name.tag for info in table.metric_infos]
+
+
+def _summaries(directory):
+  """(step, `Summary.Value`) of all event files."""
   for path in glob.glob(os.path.join(directory, "*tfevents*")):
     for record in tf.data.TFRecordDataset(path):
       event = event_pb2.Event.FromString(record.numpy())
-      for value in event.summary.value:
-        tensor = tf.make_ndarray(value.tensor)
-        found[value.tag, event.step].append(tensor[2] if tensor.size > 1 else float(tensor))
-  return found
+      yield from ((event.step, value) for value in event.summary.value)
 
 
 def start(tool, *args, **kwargs):

@@ -157,6 +157,13 @@ def config_text():
   return re.sub(rf"^({'|'.join(_PATHS)}) = (\\\n)?.*\n", "", gin.config_str(), flags=re.M)
 
 
+def knobs():
+  """{name: value} of the macros that are numbers, strings or bools."""
+  return {macro: value for (_, macro, argument), value in _bindings(config_text()).items()
+          if not argument and isinstance(value, bool | int | float | str)
+          and not str(value).startswith(("@", "%"))}
+
+
 def refuse_another_config(run_dir):
   """Raises ValueError if the run has a checkpoint made with another configuration.
 

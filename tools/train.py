@@ -29,13 +29,21 @@ def main():
   import gin
 
   from tf_mmvae.evaluation.evaluate import Evaluation, table
+  from tf_mmvae.evaluation.latents import Latents
   from tf_mmvae.evaluation.panels import Panel
   from tf_mmvae.serving.saved_model import Exporter
   from tf_mmvae.training.train import Stopped, train
-  panel, exporter, evaluation = (gin.get_configurable(c)() for c in (Panel, Exporter, Evaluation))
+  panel, latents, exporter, evaluation = (
+      gin.get_configurable(c)() for c in (Panel, Latents, Exporter, Evaluation))
+
+  def look(model):
+    latents.write(model, run.events)
+    return {**panel(model), **latents(model)}
+
   try:
     gin.get_configurable(train)(
-        run_dir=run.path, pictures=panel, on_first_step=experiment.refuse_unused_bindings)
+        run_dir=run.path, look=look, knobs=experiment.knobs(),
+        on_first_step=experiment.refuse_unused_bindings)
   except Stopped as stop:
     print(stop)
     raise SystemExit(stop.code) from None

@@ -96,6 +96,9 @@ def test_mishaps_leave_no_trace(mishaps):
   for key, values in expected.items():
     assert len(found[key]) == 1, key
     assert key[0] == "train/steps_per_second" or found[key] == values, key
+  found, expected = (runs.files(r.events) for r in (run, whole))
+  for name in ("projector_config.pbtxt", "latents.tsv", "labels.tsv", "thumbnails.png"):
+    assert found[name][0] == expected[name][0], name
 
 
 def test_what_tensorboard_shows():
@@ -106,8 +109,23 @@ def test_what_tensorboard_shows():
   steps = [(f"train/{name}", s) for name in names for s in range(1, NUM_STEPS + 1)]
   looks = [(f"held_out/{name}", s) for name in ("objective", "bound") for s in (5, 10, 15, 20)]
   assert set(looks + steps) < found.keys()
-  pictures = {tag for (tag, _), values in found.items() if isinstance(values[0], bytes)}
-  assert pictures == {"prior", "translations"}
+  looks = {tag for tag, step in found if step == 15} - {tag for tag, step in found if step == 14}
+  assert looks == {
+      "held_out/objective", "held_out/bound", "text/image_to_sentence", "text/prior",
+      "text/sentence_reconstructed", "panels/prior",
+      *(f"panels/{name}" for name in ("image_reconstructed", "image_to_sentence",
+                                      "sentence_reconstructed", "sentence_to_image")),
+      *(f"latents/{what}/{name}" for name in ("image", "sentence") for what in (
+          "kl", "active_dimensions", "kl_per_dimension", "kl_by_dimension"))}
+
+
+def test_knobs_of_a_run():
+  """The macros that are numbers, strings or bools; none of the paths."""
+  run, _, _ = runs.finished(TINY)
+  name, knobs, metrics = runs.knobs(run.events)
+  assert name == "toy_birds_tiny" and metrics == ["held_out/objective", "held_out/bound"]
+  assert knobs == {"SEED": 0, "NUM_STEPS": 20, "NUM_SAMPLES": 2, "BATCH_SIZE": 4, "LATENT_DIM": 4,
+                   "LEARNING_RATE": 0.004, "AMSGRAD": False, "WORDS": 6}
 
 
 # Mistakes.

@@ -18,6 +18,7 @@ from tf_mmvae.training.trainer import Trainer
 NUM_STEPS = 8
 SCALARS = ["objective", "bound", "log_p_image", "log_p_sentence", "log_q_over_p",
            "effective_sample_size", "gradient_norm", "steps_per_second", "finite", "skipped_steps"]
+KNOBS = ["_hparams_/experiment", "_hparams_/session_start_info"]
 
 
 def run(directory, **changes):
@@ -27,14 +28,15 @@ def run(directory, **changes):
       "optimizer": lambda: keras.optimizers.Adam(0.1, amsgrad=True),
       "validation_data": small.examples(small.values(8, seed=1)), "run_dir": str(directory),
       "seed": 0, "num_steps": NUM_STEPS, "num_samples": 3, "batch_size": 4, "clip_norm": 2.,
-      "log_every": 1, "evaluate_every": 4, "checkpoint_every": 2, "pictures": pictures}
+      "log_every": 1, "evaluate_every": 4, "checkpoint_every": 2, "look": look,
+      "knobs": {"K": 3}}
   train(**{**arguments, **changes})
   return RunDir(directory)
 
 
-def pictures(model):
+def look(model):
   assert "image" in model.modalities
-  return {"prior": np.zeros([2, 2, 3], np.uint8)}
+  return {"prior": np.zeros([2, 2, 3], np.uint8), "said": "a red bird"}
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +59,17 @@ def assert_same_runs(first, second):
 def test_events(whole):
   found = runs.events(whole.events)
   expected = {(f"train/{name}", step) for name in SCALARS for step in range(1, NUM_STEPS + 1)}
-  expected |= {(tag, step) for tag in ("held_out/objective", "held_out/bound", "prior")
+  expected |= {(tag, step) for tag in ("held_out/objective", "held_out/bound", "prior", "said")
                for step in (4, 8)}
+  expected |= {(tag, 0) for tag in KNOBS}
   assert found.keys() == expected
   assert all(len(values) == 1 for values in found.values())
   assert [found["train/finite", step] for step in (1, 8)] == [[1.], [1.]]
+
+
+def test_knobs_stand_beside_what_was_held_out(whole):
+  assert runs.knobs(whole.events) == (
+      pathlib.Path(whole.path).name, {"K": 3.}, ["held_out/objective", "held_out/bound"])
 
 
 def test_logs_and_saves_when_told_to_and_at_the_end(tmp_path):
@@ -104,7 +112,7 @@ def test_goes_on_after_an_exception(whole, tmp_path):
     raise Interrupted
 
   with pytest.raises(Interrupted):
-    run(tmp_path, pictures=fail)
+    run(tmp_path, look=fail)
   assert runs.last_step(RunDir(tmp_path).checkpoints) == 2
   assert_same_runs(whole, run(tmp_path))
 

@@ -1,6 +1,7 @@
-"""Pictures of what a model does: examples, their translations, and samples from the prior."""
+"""Panels of what a model does: reconstructions, translations, and samples from the prior."""
 
 import os
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -11,9 +12,15 @@ from tf_mmvae.evaluation.drawing import draw_table
 
 
 class Panel:
-  """A table of examples: each modality as it is, then decoded from each, itself among them.
+  """Tables of the same few examples, a row each, as pictures and in words.
 
-  Below it stand samples from the prior, decoded to every modality.
+    SOURCE_reconstructed  an example beside what is decoded from it
+    SOURCE_to_TARGET      for every pair of modalities: the source beside several samples
+    prior                 samples from the prior, decoded to every modality
+
+  What is decoded is the most probable observation given one latent sample: sentences are greedy.
+  How a modality is shown follows from its kind: words where it has a tokenizer, the numbers
+  themselves for other integers, else pictures [H, W, C] in [0, 1] and bars for vectors [N].
   """
 
   def __init__(self, dataset, tokenizers=None, num_examples=6, num_samples=3, seed=0):
@@ -21,48 +28,121 @@ class Panel:
 
     Args:
       dataset: examples, of which some are shown, evenly spread.
-      tokenizers: {modality: object with `decode`} of those in words; others are pictures
-        [H, W, C] in [0, 1].
+      tokenizers: {modality: object with `decode`} of those in words.
       num_examples: rows of each table.
-      num_samples: pictures for one source; sentences get one.
+      num_samples: samples of the target for one source.
       seed: of the latent samples.
     """
     self._tokenizers = tokenizers or {}
     self._num_samples, self._seed = num_samples, seed
     positions = np.linspace(0, dataset.num_examples - 1, num_examples).astype(int)
     self._x, _ = next(iter(dataset.subset(positions).batches(num_examples)))
-    self._num_examples = num_examples
+    self._draw = tf.function(self._draw_all)  # traced once a model
 
   def __call__(self, model):
-    """{"translations", "prior": uint8 [H, W, 3]}."""
-    seeds = [tf.constant([self._seed, i], tf.int64) for i in range(self._num_samples)]
-    columns = {name: self._cells(name, x) for name, x in self._x.items()}
-    for source, x in self._x.items():
-      drawn = [self._decode(model, translation.sample_posterior(model, {source: x}, s))
-               for s in seeds]
-      for target in model.modalities:
-        repeats = 1 if target in self._tokenizers else len(seeds)
-        for i in range(repeats):
-          number = f" ({i + 1})" if repeats > 1 else ""
-          columns[f"{source} > {target}{number}"] = self._cells(target, drawn[i][target])
-    z = translation.sample_prior(model, self._num_examples, seeds[0])
-    prior = {name: self._cells(name, value) for name, value in self._decode(model, z).items()}
-    return {"translations": draw_table(columns), "prior": draw_table(prior)}
+    """{"panels/NAME": uint8 [H, W, 3]}, and {"text/NAME": Markdown} where words were decoded."""
+    values = {}
+    for name, (given, made) in self._tables(*self._decode(model)).items():
+      values[f"panels/{name}"] = _picture(given, made)
+      if any(_in_words(samples[0]) for samples in made.values()):
+        values[f"text/{name}"] = _markdown(given, made)
+    return values
 
   def write(self, model, directory):
-    """Writes the panels as PNG files into a directory and returns their paths."""
+    """Writes the panels as PNG files into a directory and returns their paths.
+
+    One more, `translations`, shows at one glance what is made of each example, from one sample.
+    """
     os.makedirs(directory, exist_ok=True)
+    decoded, prior = self._decode(model)
+    overview = {f"{s} > {t}": samples[:1] for (s, t), samples in decoded.items()}
+    tables = {"translations": (self._shown(), overview), **self._tables(decoded, prior)}
     paths = []
-    for name, picture in self(model).items():
+    for name, (given, made) in tables.items():
       paths.append(os.path.join(directory, f"{name}.png"))
-      Image.fromarray(picture).save(paths[-1])
+      Image.fromarray(_picture(given, made)).save(paths[-1])
     return paths
 
-  def _decode(self, model, z):
-    return translation.decode(model, z)
+  def _draw_all(self, model, x):
+    """{target: [M K + 1, N, *shape]}: K samples from each of M sources, and one from the prior."""
+    seeds = [tf.constant([self._seed, i], tf.int64) for i in range(self._num_samples)]
+    z = [translation.sample_posterior(model, {source: x[source]}, seed)
+         for source in x for seed in seeds]
+    z.append(translation.sample_prior(model, tf.shape(z[0])[0], seeds[0]))
+    return translation.decode(model, tf.stack(z))
 
-  def _cells(self, name, values):
-    if name in self._tokenizers:
-      sentences = np.asarray(self._tokenizers[name].decode(values))
-      return [sentence.decode("utf-8", "replace") for sentence in sentences]
-    return list(np.asarray(values))
+  def _decode(self, model):
+    """{(source, target): K lists of cells}, and {target: one list of cells} from the prior."""
+    cells = {target: [as_cells(v, self._tokenizers.get(target)) for v in values]
+             for target, values in self._draw(model, self._x).items()}
+    num = self._num_samples
+    decoded = {(source, target): of_target[i * num:(i + 1) * num]
+               for i, source in enumerate(self._x) for target, of_target in cells.items()}
+    return decoded, {target: of_target[-1:] for target, of_target in cells.items()}
+
+  def _shown(self):
+    return {name: as_cells(x, self._tokenizers.get(name)) for name, x in self._x.items()}
+
+  def _tables(self, decoded, prior):
+    """{name: (what is given {title: cells}, what was made of it {title: lists of cells})}."""
+    shown, tables = self._shown(), {}
+    for (source, target), samples in decoded.items():
+      given = {source: shown[source]}
+      if source == target:
+        tables[f"{source}_reconstructed"] = given, {"reconstructed": samples[:1]}
+      else:
+        tables[f"{source}_to_{target}"] = given, {target: samples}
+    return {**tables, "prior": ({}, prior)}
+
+
+def _picture(given, made):
+  """Samples in words stand below one another in one column, others in a column each."""
+  columns = {}
+  for title, samples in made.items():
+    if _in_words(samples[0]) and len(samples) > 1:
+      samples = [["\n".join(f"{i + 1}. {said}" for i, said in enumerate(row))
+                  for row in zip(*samples, strict=True)]]
+    columns.update(_numbered(title, samples))
+  return draw_table({**_rows(columns), **given, **columns}, given)
+
+
+def _markdown(given, made):
+  columns = {k: v for title, samples in made.items() for k, v in _numbered(title, samples).items()}
+  return as_markdown({**_rows(columns), **given, **columns})
+
+
+def _numbered(title, samples):
+  """{title and number: cells}; one list of cells needs no number."""
+  if len(samples) == 1:
+    return {title: samples[0]}
+  return {f"{title} {i + 1}": cells for i, cells in enumerate(samples)}
+
+
+def _rows(columns):
+  return {"#": [str(i + 1) for i in range(len(next(iter(columns.values()))))]}
+
+
+def _in_words(cells):
+  return isinstance(cells[0], str)
+
+
+def as_cells(values, tokenizer=None):
+  """A batch of observations [N, ...] as N cells of `drawing.draw_table`, by their kind."""
+  if tokenizer:
+    return [sentence.decode("utf-8", "replace") for sentence in tokenizer.decode(values).numpy()]
+  values = np.asarray(values)
+  if values.dtype.kind != "f":
+    return [" ".join(map(str, numbers.flat)) for numbers in values]
+  return list(values)
+
+
+def as_markdown(columns):
+  """The columns in words of a table as Markdown; letters that mean something there are escaped."""
+  columns = {title: cells for title, cells in columns.items() if _in_words(cells)}
+  rows = [columns, ["---"] * len(columns), *zip(*columns.values(), strict=True)]
+  return "\n".join("| " + " | ".join(map(_escape, row)) + " |" for row in rows)
+
+
+def _escape(text):
+  text = " ".join(text.split())
+  return re.sub(r"[\\`*_{}\[\]<>&|#~]", lambda letter: f"&#{ord(letter.group())};", text)

@@ -3,11 +3,13 @@
 import os
 import re
 
+import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hp
 
 
 class Summaries:
-  """Writes scalars, pictures and texts of a run.
+  """Writes what TensorBoard shows of a run.
 
   Each file holds what came after one checkpoint; its name ends in that checkpoint's step. A run
   that resumes at a checkpoint drops the later files, and writes the same events again.
@@ -17,32 +19,55 @@ class Summaries:
     self._directory = directory
     self._writer = None
 
+  def knobs(self, name, values, metrics):
+    """Writes a row of the HParams page, in a file of its own that takes the place of an older one.
+
+    Args:
+      name: of the row.
+      values: {knob: number, string or bool}.
+      metrics: tags of the scalars that stand beside them.
+    """
+    self._drop(lambda name: name.endswith(".knobs"))
+    writer = tf.summary.create_file_writer(self._directory, filename_suffix=".knobs")
+    with writer.as_default(0):
+      hp.hparams_config([hp.HParam(knob) for knob in values], [hp.Metric(tag) for tag in metrics])
+      hp.hparams(values, trial_id=name)
+    writer.close()
+
   def begin(self, step):
     """Starts the segment of the events after `step`; earlier attempts at it are dropped."""
     if self._writer is not None:
       self._writer.close()
-    if os.path.isdir(self._directory):
-      for name in os.listdir(self._directory):
-        match = re.search(r"\.after-(\d+)$", name)
-        if match and int(match.group(1)) >= step:
-          os.remove(os.path.join(self._directory, name))
+
+    def is_later(name):
+      match = re.search(r"\.after-(\d+)$", name)
+      return match and int(match.group(1)) >= step
+
+    self._drop(is_later)
     self._writer = tf.summary.create_file_writer(
         self._directory, filename_suffix=f".after-{step:09d}")
 
-  def scalars(self, prefix, values, step):
-    """values: {name: float}; shown as prefix/name."""
+  def show(self, values, step):
+    """Shows {tag: value} by what the value is: a string as Markdown, uint8 [H, W, 3] as a picture,
+    float [N] as a histogram, a number as a point of a curve."""
     with self._writer.as_default(step):
-      for name, value in values.items():
-        tf.summary.scalar(f"{prefix}/{name}", value)
-
-  def pictures(self, values, step):
-    """values: {name: uint8 [H, W, 3]}."""
-    with self._writer.as_default(step):
-      for name, value in values.items():
-        tf.summary.image(name, value[tf.newaxis])
+      for tag, value in values.items():
+        if isinstance(value, str):
+          tf.summary.text(tag, value)
+        elif np.ndim(value) == 3:
+          tf.summary.image(tag, value[tf.newaxis])
+        elif np.ndim(value) == 1:
+          tf.summary.histogram(tag, value)
+        else:
+          tf.summary.scalar(tag, value)
 
   def flush(self):
     self._writer.flush()
 
   def close(self):
     self._writer.close()
+
+  def _drop(self, condition):
+    for name in os.listdir(self._directory) if os.path.isdir(self._directory) else []:
+      if condition(name):
+        os.remove(os.path.join(self._directory, name))

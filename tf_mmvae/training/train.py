@@ -1,5 +1,6 @@
 """`train`, the function that a gin file configures."""
 
+import os
 import signal
 import sys
 import time
@@ -25,7 +26,8 @@ class Stopped(Exception):
 
 def train(model, estimator, optimizer, train_data, validation_data, run_dir, seed, num_steps,
           num_samples, batch_size, clip_norm=None, log_every=50, evaluate_every=500,
-          checkpoint_every=500, pictures=None, max_skipped=20, strategy=None, on_first_step=None):
+          checkpoint_every=500, look=None, knobs=None, max_skipped=20, strategy=None,
+          on_first_step=None):
   """Trains a model, or goes on with a run that was interrupted.
 
   Leaves the last few checkpoints and that of the best held-out objective in the run's directory.
@@ -44,9 +46,10 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
     batch_size: examples a step over all replicas.
     clip_norm: largest global norm of the gradient; None does not clip.
     log_every: steps between scalars in TensorBoard.
-    evaluate_every: steps between evaluations of the held-out objective, and pictures.
+    evaluate_every: steps between evaluations of the held-out objective, and looks.
     checkpoint_every: steps between checkpoints.
-    pictures: function (model) -> {name: uint8 [H, W, 3]} for TensorBoard, or None.
+    look: function (model) -> {tag: value} for TensorBoard, or None; see `Summaries.show`.
+    knobs: {name: number, string or bool}, a row of TensorBoard's HParams page; or None.
     max_skipped: so many non-finite steps on end stop the run.
     strategy: `tf.distribute.Strategy`; None is MirroredStrategy over the local devices.
     on_first_step: called without arguments once a step has been traced.
@@ -71,9 +74,12 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
     model, optimizer = model(), optimizer()
   trainer = Trainer(model, estimator, optimizer, strategy, num_samples, seed, clip_norm)
   loop = _Loop(trainer, Checkpoints(run, model, optimizer), Summaries(run.events),
-               validation_data.batches(batch_size), pictures, max_skipped)
+               validation_data.batches(batch_size), look, max_skipped)
   first = loop.checkpoints.resume()
   if first < num_steps:
+    if knobs:
+      loop.summaries.knobs(
+          os.path.basename(run.path), knobs, ["held_out/objective", "held_out/bound"])
     data = train_data.shuffled_batches(batch_size, seed, first)
     loop.run(strategy.experimental_distribute_dataset(data), first, num_steps,
              log_every, evaluate_every, checkpoint_every, on_first_step)
@@ -87,9 +93,9 @@ def _local_strategy():
 class _Loop:
   """Steps, and what happens between them."""
 
-  def __init__(self, trainer, checkpoints, summaries, validation, pictures, max_skipped):
+  def __init__(self, trainer, checkpoints, summaries, validation, look, max_skipped):
     self.trainer, self.checkpoints, self.summaries = trainer, checkpoints, summaries
-    self._validation, self._pictures, self._max_skipped = validation, pictures, max_skipped
+    self._validation, self._look, self._max_skipped = validation, look, max_skipped
     self._signal = None
     self._skipped_on_end = 0
 
@@ -113,7 +119,7 @@ class _Loop:
           now = time.monotonic()
           values["steps_per_second"] = (done - since) / (now - started)
           values["skipped_steps"] = float(self.checkpoints.skipped.numpy())
-          self.summaries.scalars("train", values, done)
+          self.summaries.show({f"train/{name}": v for name, v in values.items()}, done)
           bar.set_postfix(bound=f"{values['bound']:.1f}", refresh=False)
           started, since = now, done
         if done % evaluate_every == 0 or last:
@@ -149,10 +155,10 @@ class _Loop:
   def _evaluate(self, done, bar):
     with self.trainer.averaged_weights():
       values = self.trainer.evaluate(self._validation)
-      self.summaries.scalars("held_out", values, done)
+      self.summaries.show({f"held_out/{name}": v for name, v in values.items()}, done)
       self.checkpoints.save_if_best(done, values["objective"])
       bar.write(f"step {done}: held-out objective {values['objective']:.2f}, "
                 f"bound {values['bound']:.2f} nats")
-      if self._pictures:
-        self.summaries.pictures(self._pictures(self.trainer.model), done)
+      if self._look:
+        self.summaries.show(self._look(self.trainer.model), done)
     self.summaries.flush()

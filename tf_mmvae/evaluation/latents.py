@@ -1,0 +1,105 @@
+"""Where each expert puts examples in the latent space, and how far that is from the prior."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tf_mmvae import joint_posteriors
+from tf_mmvae.evaluation.drawing import draw_table, draw_tile
+from tf_mmvae.evaluation.panels import as_cells
+from tf_mmvae.evaluation.projector import write_projector
+
+tfd = tfp.distributions
+
+ACTIVE = 0.01  # nats
+_TILE = 48  # pixels
+
+
+class Latents:
+  """KL(q(z_d | x_m) || p(z_d)) of each expert and dimension, and the experts' means as points."""
+
+  def __init__(self, dataset, tokenizers=None, num_examples=200):
+    """Sets what is encoded.
+
+    Args:
+      dataset: examples, of which so many are encoded at once, evenly spread.
+      tokenizers: {modality: object with `decode`} of those in words.
+      num_examples: how many; fewer where there are fewer.
+    """
+    self._tokenizers = tokenizers or {}
+    num = min(num_examples, dataset.num_examples)
+    positions = np.linspace(0, dataset.num_examples - 1, num).astype(int)
+    self._x, self._y = next(iter(dataset.subset(positions).batches(num)))
+    self._encode = tf.function(_encode)  # traced once a model
+
+  def __call__(self, model):
+    """What TensorBoard shows of the KL in nats, averaged over the examples.
+
+    Returns:
+      {"latents/kl/MODALITY": its sum over dimensions,
+      "latents/active_dimensions/MODALITY": the number of those above 0.01 nats,
+      "latents/kl_per_dimension/MODALITY": float [D],
+      "latents/kl_by_dimension/MODALITY": uint8 [H, W, 3], bars in the order of the dimensions}.
+    """
+    kl = {name: tf.reduce_mean(kl, 0).numpy() for name, (_, kl) in self._experts(model).items()}
+    values = {}
+    for name, nats in kl.items():
+      active = int(np.sum(nats > ACTIVE))
+      said = f"{np.sum(nats):.4g} nats, {active} of {len(nats)} active"
+      values[f"latents/kl/{name}"] = np.sum(nats)
+      values[f"latents/active_dimensions/{name}"] = float(active)
+      values[f"latents/kl_per_dimension/{name}"] = nats
+      values[f"latents/kl_by_dimension/{name}"] = draw_table({said: [nats]})
+    return values
+
+  def write(self, model, directory):
+    """Writes the experts' means for TensorBoard's projector into a directory of its events.
+
+    All modalities are one cloud of points, with the modality, the number of the example and every
+    scalar of `y` as labels, and the observation, small, as a picture.
+    """
+    means = {name: mean.numpy() for name, (mean, _) in self._experts(model).items()}
+    labels = {name: [_said(v) for v in value.numpy()] * len(means)
+              for name, value in self._y.items() if value.shape.rank == 1}
+    of_points = [(name, str(i)) for name, mean in means.items() for i in range(len(mean))]
+    modality, example = zip(*of_points, strict=True)
+    tiles = [draw_tile(cell, _TILE) for name in means
+             for cell in as_cells(self._x[name], self._tokenizers.get(name))]
+    write_projector(directory, np.concatenate(list(means.values())),
+                    {"modality": modality, "example": example, **labels}, tiles)
+
+  def _experts(self, model):
+    return self._encode(model, self._x)
+
+
+def _encode(model, x):
+  """{modality: (means, KL of each dimension in nats), each [B, D]}."""
+  prior = model.prior.distribution().distribution
+  experts = {m.name: m.posterior(x[m.name]).distribution for m in model.present(x)}
+  return {name: (q.mean(), kl_per_dimension(q, prior)) for name, q in experts.items()}
+
+
+def kl_per_dimension(q, p, num_samples=256, seed=0):
+  """KL(q || p) in nats of univariate distributions, element by element.
+
+  Exact where TFP knows the formula; else the mean over samples, z from the quantiles of q.
+
+  Args:
+    q: `tfd.Distribution` of batch [B, D].
+    p: `tfd.Distribution` of batch [D].
+    num_samples: z for each element.
+    seed: of these.
+
+  Returns:
+    float [B, D]
+  """
+  try:
+    return tfd.kl_divergence(q, p)
+  except NotImplementedError:
+    shape = tf.concat([[num_samples], q.batch_shape_tensor()], 0)
+    z = q.quantile(joint_posteriors.uniform_noise(shape, tf.constant([seed, 0], tf.int64)))
+    return tf.reduce_mean(q.log_prob(z) - p.log_prob(z), axis=0)
+
+
+def _said(value):
+  return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
