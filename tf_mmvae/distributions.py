@@ -94,9 +94,9 @@ class SentenceDistribution(tfd.Distribution):
   sentence that reaches L words is cut there.
 
   The decoder offers `decoder(z [..., B, D], words [..., B, L]) -> logits [..., B, L, V]`, and for
-  writing `start(z [N, D]) -> state` and `step(state, word [N]) -> (logits [N, V], state)`; logits
-  at t see the words before t alone. Ids 0 and 1 are padding and end; padding is never written
-  before an end.
+  writing `start(z [N, D]) -> state` and `step(state, word [N]) -> (logits [N, V], state)`, where
+  each tensor of a state has N rows; logits at t see the words before t alone. Ids 0 and 1 are
+  padding and end; padding is never written before an end.
   """
 
   PAD, END = 0, 1
