@@ -21,9 +21,9 @@ tf_mmvae/evaluation/generation.py estimates it. Given for two modalities, inputs
 order, and a single one goes with every other. --to walks from one input to another on a straight
 line between the means of their posteriors.
 
-Writes into --out a table to look at (-table.png, 10 inputs a page), each generated picture (.png) or
-array (.npy), and all of it as JSON lines (.jsonl): what was given, the modality, rank and nats or
-number, text or file. --gin_file and --gin_param change the model's configuration.
+Writes into --out a table to look at (-table.png, 10 inputs a page), each generated picture (.png)
+or array (.npy), and all of it as JSON lines (.jsonl): what was given, the modality, rank and nats
+or number, text or file. --gin_file and --gin_param change the model's configuration.
 """
 
 import collections

@@ -27,9 +27,7 @@ class Answers:
     self._directory, self._title, self._kinds = directory, title, kinds
     self._given = {os.path.realpath(os.path.expanduser(path)) for path in given}
     self._rows, self._pages = [], []
-    self._lines = self._free(f"{title}.jsonl")
-    with open(self._lines, "w", encoding="utf-8"):
-      pass  # empty: lines are added one by one
+    self._lines, self._begun = self._free(f"{title}.jsonl"), False
 
   def keep(self, modality, observation, name, **facts):
     """Writes one observation [*shape] of a modality down; returns it as a cell of a table."""
@@ -41,8 +39,9 @@ class Answers:
       said["file"] = os.path.basename(path)
     else:
       said["text"] = kind.cell(observation)
-    with open(self._lines, "a", encoding="utf-8") as file:
+    with open(self._lines, "a" if self._begun else "w", encoding="utf-8") as file:
       file.write(json.dumps(said, ensure_ascii=False) + "\n")
+    self._begun = True
     return kind.cell(observation)
 
   def row(self, cells):
@@ -52,10 +51,10 @@ class Answers:
       self._draw()
 
   def finish(self):
-    """Writes what is left, and returns the paths of the pages and of the JSON lines."""
+    """Writes what is left; returns the paths of the pages and of the JSON lines, where any are."""
     if self._rows:
       self._draw()
-    return [*self._pages, self._lines]
+    return self._pages + [self._lines] * self._begun
 
   def _draw(self):
     number = f"-{len(self._pages) + 1}" if self._pages else ""
