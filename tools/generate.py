@@ -72,7 +72,8 @@ def main():
     left_out = translate(model, kinds, inputs, num, out, **how)
   else:
     left_out = sample(model, num, out, **how)
-  print("Written: " + " ".join(out.finish()))
+  written = out.finish()
+  print("Written: " + " ".join(written if len(written) < 4 else [written[0], "...", *written[-2:]]))
   if left_out:
     raise ValueError(f"{left_out} of {len(inputs)} inputs could not be read and were left out")
 
