@@ -235,6 +235,52 @@ def test_mode_is_greedy(decoder):
         break
 
 
+def test_a_beam_of_one_is_greedy(decoder):
+  p = distributions.sentence_likelihood(decoder, latents(2, 10))
+  words, nats = p.beam(1)
+  np.testing.assert_array_equal(words[..., 0, :], p.mode())
+  np.testing.assert_allclose(nats[..., 0], p.log_prob(p.mode()), rtol=1e-5)
+
+
+def test_a_beam_that_holds_every_sentence_is_an_exhaustive_search(decoder):
+  words = every_sentence()
+  for z in latents(20):
+    p = distributions.sentence_likelihood(decoder, tf.repeat(z[tf.newaxis], len(words), 0))
+    expected = np.asarray(p.log_prob(words))
+    found, nats = distributions.sentence_likelihood(decoder, z).beam(len(words) + 3)
+    order = np.argsort(-expected)
+    np.testing.assert_array_equal(found[:len(words)], words[order])
+    np.testing.assert_allclose(nats[:len(words)], expected[order], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(nats[len(words):], [-np.inf] * 3)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_beams_are_scored_as_log_prob_scores_them(decoder, size):
+  """And stand in order, each once, in a graph of unknown batch."""
+  z = latents(2, 3, 5)
+
+  @tf.function(input_signature=[tf.TensorSpec([None, None, None, 2])])
+  def run(z):
+    return distributions.sentence_likelihood(decoder, z).beam(size)
+
+  words, nats = run(z)
+  assert (words.shape, nats.shape) == ([2, 3, 5, size, LENGTH], [2, 3, 5, size])
+  expected = distributions.sentence_likelihood(
+      decoder, tf.repeat(z[..., tf.newaxis, :], size, -2)).log_prob(words)
+  np.testing.assert_allclose(nats, expected, rtol=1e-4, atol=1e-5)
+  assert np.all(np.diff(nats) <= 0)
+  allowed = {tuple(ids) for ids in every_sentence()}
+  for beams in np.reshape(words, [-1, size, LENGTH]):
+    found = {tuple(ids) for ids in beams}
+    assert len(found) == size and found <= allowed
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_beam_of_none_is_refused(decoder, size):
+  with pytest.raises(ValueError, match="^the size of a beam must be at least 1, got"):
+    distributions.sentence_likelihood(decoder, latents(1)).beam(size)
+
+
 def test_sentence_distribution_in_a_graph_of_unknown_batch(decoder):
   @tf.function(input_signature=[tf.TensorSpec([None, None, None, 2]),
                                 tf.TensorSpec([None, LENGTH], tf.int32)])

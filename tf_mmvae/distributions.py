@@ -90,13 +90,13 @@ class SentenceDistribution(tfd.Distribution):
   """Sentences of word ids [L], written word by word by a sentence decoder.
 
   `log_prob` is teacher-forced and sums log p(word_t | words_<t, z) up to and with the end token;
-  padding after it has probability 1. `sample` and `mode` (greedy) decode in the graph. A sentence
-  that reaches L words is cut there.
+  padding after it has probability 1. `sample`, `mode` (greedy) and `beam` decode in the graph. A
+  sentence that reaches L words is cut there.
 
   The decoder offers `decoder(z [..., B, D], words [..., B, L]) -> logits [..., B, L, V]`, and for
-  writing `start(z [N, D]) -> state` and `step(state, word [N]) -> (logits [N, V], state)`; logits
-  at t see the words before t alone. Ids 0 and 1 are padding and end; padding is never written
-  before an end.
+  writing `start(z [N, D]) -> state` and `step(state, word [N]) -> (logits [N, V], state)`, where
+  each tensor of a state has N rows; logits at t see the words before t alone. Ids 0 and 1 are
+  padding and end; padding is never written before an end.
   """
 
   PAD, END = 0, 1
@@ -145,6 +145,54 @@ class SentenceDistribution(tfd.Distribution):
 
   def _mode(self):
     return self._write(self._z, lambda t, logits: tf.argmax(logits, -1, output_type=tf.int32))
+
+  def beam(self, size):
+    """The most probable sentences that a beam search finds, in the order of their probability.
+
+    Sentences are compared by log p(words | z) itself, whatever their length; one that has ended
+    keeps its place among the others. A size of 1 is `mode`; one that holds every sentence is exact.
+
+    Args:
+      size: an int, how many sentences are kept for each z at every word.
+
+    Returns:
+      words: int32 [..., size, L].
+      log_prob: nats [..., size], equal to `log_prob` of the words; -inf where there are fewer
+        sentences than `size`, and their words mean nothing.
+
+    Raises:
+      ValueError: if size is below 1.
+    """
+    if size < 1:
+      raise ValueError(f"the size of a beam must be at least 1, got {size}")
+    flat = tf.reshape(self._z, [-1, self._z.shape[-1]])
+    num = tf.shape(flat)[0]
+    state = self._decoder.start(tf.repeat(flat, size, axis=0))  # of [num * size], as all below
+    word = tf.zeros([num * size], tf.int32)
+    words, ended = tf.zeros([num * size, 0], tf.int32), tf.zeros_like(word, tf.bool)
+    first = tf.where(tf.equal(tf.range(size), 0), 0., -float("inf"))  # the others are copies of it
+    nats = tf.tile(first[tf.newaxis], [num, 1])  # [num, size]
+    for _ in range(self._decoder.length):
+      logits, state = self._decoder.step(state, word)
+      nats, parent, word = self._best_words(nats, logits, ended)
+      words = tf.concat([tf.gather(words, parent), word[:, tf.newaxis]], -1)
+      ended = tf.gather(ended, parent) | tf.equal(word, self.END)
+      state = tf.nest.map_structure(  # a decoder may count words in an int
+          lambda part, rows=parent: tf.gather(part, rows) if tf.is_tensor(part) else part, state)
+    batch = tf.shape(self._z)[:-1]
+    return (tf.reshape(words, tf.concat([batch, [size, self._decoder.length]], 0)),
+            tf.reshape(nats, tf.concat([batch, [size]], 0)))
+
+  def _best_words(self, nats, logits, ended):
+    """The best continuations of beams: nats [num, size], rows they continue and words, flat."""
+    size, vocabulary_size = nats.shape[-1], logits.shape[-1]
+    padding = tf.equal(tf.range(vocabulary_size), self.PAD)
+    of_word = tf.where(padding, -float("inf"), tf.nn.log_softmax(_without_padding(logits)))
+    of_word = tf.where(ended[:, tf.newaxis], tf.where(padding, 0., -float("inf")), of_word)
+    total = nats[..., tf.newaxis] + tf.reshape(of_word, [-1, size, vocabulary_size])
+    nats, best = tf.math.top_k(tf.reshape(total, [-1, size * vocabulary_size]), size)
+    parent = best // vocabulary_size + size * tf.range(tf.shape(best)[0])[:, tf.newaxis]
+    return nats, tf.reshape(parent, [-1]), tf.reshape(best % vocabulary_size, [-1])
 
   def _write(self, z, choose):
     """z [..., D] -> words [..., L], the word at t chosen by `choose(t, logits [N, V]) -> [N]`."""

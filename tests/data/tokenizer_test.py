@@ -72,6 +72,14 @@ def test_round_trip(sentence, expected):
   np.testing.assert_array_equal(words.encode(expected), ids)
 
 
+def test_split_gives_every_word_known_or_not():
+  words = tokenizer.Tokenizer(WORDS, length=3)
+  assert words.split("A pelican, with <unknown> Wings.") == [
+    "a", "pelican", ",", "with", "<unknown>", "wings", "."
+  ]
+  assert words.split(" \u200b\n") == []
+
+
 def test_decode_stops_at_end_and_drops_specials():
   words = tokenizer.Tokenizer(WORDS, length=8)
   a, bird = 3, 4

@@ -68,6 +68,20 @@ def test_seed_and_example_decide(pair):
   assert len(np.unique(z)) == 10
 
 
+def test_many_samples_of_one_example(pair):
+  """Each independent, of the joint posterior; the first of one is `sample_posterior`'s."""
+  model, x = pair.model(), pair.sample(2)
+  z = np.asarray(translation.samples_of_posterior(model, x, NUM, [0, 1]))
+  assert z.shape == (NUM, 2, 2)
+  posterior = model.posterior(x)
+  errors = 4 * np.asarray(posterior.stddev()) / np.sqrt(NUM)
+  assert np.all(np.abs(z.mean(0) - posterior.mean()) < errors)
+  assert len(np.unique(z)) > 0.99 * z.size
+  np.testing.assert_array_equal(
+      translation.samples_of_posterior(model, x, 1, [0, 1])[0],
+      translation.sample_posterior(model, x, [0, 1]))
+
+
 def test_sample_prior(pair):
   model = pair.model()
   z = translation.sample_prior(model, NUM, tf.constant([0, 1], tf.int64))

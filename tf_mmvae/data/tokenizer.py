@@ -47,6 +47,10 @@ class Tokenizer:
     """The lookup tables, for a SavedModel to track."""
     return [self._id_of_word, self._word_of_id]
 
+  def split(self, sentence):
+    """The words of one sentence, a list of strings: all of them, known or not."""
+    return [word.decode() for word in _split(tf.constant([sentence])).values.numpy().tolist()]
+
   def encode(self, sentences):
     """Strings [...] -> word ids, int32 [..., L]."""
     sentences = tf.convert_to_tensor(sentences, tf.string)

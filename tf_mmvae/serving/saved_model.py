@@ -24,7 +24,7 @@ class Exporter:
 
   def __init__(self, tokenizers=None):
     """`tokenizers`: {modality: object with `encode`, `decode` and `tables`} of those in words."""
-    self._tokenizers = tokenizers or {}
+    self.tokenizers = tokenizers or {}
 
   def __call__(self, model, directory):
     """Writes the SavedModel to a directory, whole: if saving fails, the old one stays.
@@ -33,7 +33,7 @@ class Exporter:
     """
     root = tf.Module()
     root.variables_ = [v.value for v in model.variables]
-    root.tables = [table for t in self._tokenizers.values() for table in t.tables]
+    root.tables = [table for t in self.tokenizers.values() for table in t.tables]
     signatures = self._signatures(model)
     root.functions = dict(signatures)
     directory = os.path.normpath(directory)
@@ -88,12 +88,12 @@ class Exporter:
     return translate
 
   def _spec(self, modality):
-    if modality.name in self._tokenizers:
+    if modality.name in self.tokenizers:
       return tf.TensorSpec([None], tf.string, modality.name)
     return modality.spec
 
   def _read(self, name, value):
-    return self._tokenizers[name].encode(value) if name in self._tokenizers else value
+    return self.tokenizers[name].encode(value) if name in self.tokenizers else value
 
   def _write(self, name, value):
-    return self._tokenizers[name].decode(value) if name in self._tokenizers else value
+    return self.tokenizers[name].decode(value) if name in self.tokenizers else value

@@ -1,0 +1,191 @@
+"""Observations from files and text, as a model reads them, and back: pictures, words, arrays."""
+
+import pathlib
+import re
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+class Source(NamedTuple):
+  """Where an observation comes from."""
+
+  name: str  # fit for a file's name
+  value: str  # the path of a file, or the text
+
+
+def kind_of(modality, tokenizers):
+  """What handles the observations of a modality: `Words`, `Pictures` or `Arrays`.
+
+  Words are those with a tokenizer in {modality: tokenizer}; pictures are float [H, W, 1 or 3].
+  """
+  shape = tuple(modality.spec.shape[1:])
+  if modality.name in tokenizers:
+    return Words(tokenizers[modality.name])
+  if modality.spec.dtype.is_floating and len(shape) == 3 and shape[2] in (1, 3):
+    return Pictures(shape)
+  return Arrays(shape, modality.spec.dtype.as_numpy_dtype)
+
+
+class Words:
+  """Sentences of word ids [L], told in text; `@file.txt` holds one a line."""
+
+  suffix = None  # they need no file
+
+  def __init__(self, tokenizer):
+    """`tokenizer`: object with `encode`, `decode`, `split`, `words` and `length`."""
+    self._tokenizer = tokenizer
+
+  def sources(self, value):
+    """[Source] of a text, or of each line of `@file.txt` that is not blank.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it holds no text.
+    """
+    if not value.startswith("@"):
+      return [Source(file_name(value), value)]
+    path = pathlib.Path(value[1:]).expanduser()
+    try:
+      lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+      raise ValueError(f"{path} is not text in UTF-8: save it as such") from error
+    found = [Source(f"{file_name(path.stem)}-{number:04d}", line)
+             for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+      raise ValueError(f"{path} holds no text: expected one sentence a line")
+    return found
+
+  def read(self, text):
+    """Word ids, int32 [L]; raises ValueError for a text without words."""
+    if not self._tokenizer.split(text):
+      raise ValueError("the text is empty: give at least a word")
+    return self._tokenizer.encode(text).numpy()
+
+  def note(self, text):
+    """What of a text the model does not see, as a sentence, or ""."""
+    words, read = self._tokenizer.split(text), self._tokenizer.length - 1
+    unknown = [f"'{word}'" for word in dict.fromkeys(words) if word not in self._tokenizer.words]
+    said = [f"it does not know {', '.join(unknown)}"] if unknown else []
+    said += [f"it reads the first {read} words of {len(words)}"] if len(words) > read else []
+    return " and ".join(said)
+
+  def cell(self, ids):
+    """As `drawing.draw_table` takes it."""
+    return self._tokenizer.decode(ids).numpy().decode("utf-8", "replace")
+
+
+class _Files:
+  """Observations that are files, each given by its path, or all of a folder and those below."""
+
+  def sources(self, value):
+    """[Source] of a file, or of the files of a folder, sorted; hidden ones are passed over.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if the folder holds none.
+    """
+    path = pathlib.Path(value).expanduser()
+    if path.is_file():
+      return [Source(file_name(path.stem), str(path))]
+    if not path.exists():
+      raise FileNotFoundError(2, "No such file or directory", str(path))
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in self.suffixes
+                   and not any(part[0] == "." for part in file.relative_to(path).parts))
+    if not files:
+      raise ValueError(f"{path} holds no files of {', '.join(self.suffixes)}")
+    return [Source(file_name("_".join(file.relative_to(path).with_suffix("").parts)), str(file))
+            for file in files]
+
+  def note(self, path):
+    """Nothing: all of a file is seen."""
+    del path
+    return ""
+
+  def cell(self, observation):
+    """As `drawing.draw_table` takes it."""
+    return observation
+
+
+class Pictures(_Files):
+  """Pictures [H, W, C] in [0, 1]; files of any size and mode."""
+
+  suffix = ".png"
+  suffixes = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+  def __init__(self, shape):
+    self._height, self._width, self._channels = shape
+
+  def read(self, path):
+    """float32 [H, W, C]: the whole picture, turned as its EXIF data say and resized by Lanczos.
+
+    Raises:
+      ValueError: if the file is no picture, or damaged.
+    """
+    try:
+      with Image.open(path) as image:
+        image = _opaque(ImageOps.exif_transpose(image))
+        image = image.convert("RGB" if self._channels == 3 else "L")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+      raise ValueError(f"{path} is not a readable picture: {error}") from error
+    image = image.resize((self._width, self._height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image, np.float32) / 255
+    return pixels.reshape([self._height, self._width, self._channels])
+
+  def save(self, observation, path):
+    """Writes a picture as PNG."""
+    pixels = np.clip(observation * 255 + 0.5, 0, 255).astype(np.uint8)
+    Image.fromarray(pixels if self._channels == 3 else pixels[..., 0]).save(path)
+
+
+def _opaque(image):
+  """The same picture on white, with 8 bits a channel."""
+  if image.mode.startswith("I"):  # 16 bits of grey, which PIL would cut off at 255
+    return Image.fromarray((np.asarray(image).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
+  if not image.has_transparency_data:
+    return image
+  image = image.convert("RGBA")
+  return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+class Arrays(_Files):
+  """Arrays of numbers, such as vectors; files of NumPy."""
+
+  suffix = ".npy"
+  suffixes = (".npy",)
+
+  def __init__(self, shape, dtype):
+    self._shape, self._dtype = shape, dtype
+
+  def read(self, path):
+    """An array of the modality's shape; raises ValueError for another, or one with NaN."""
+    try:
+      values = np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+      raise ValueError(f"{path} is not an array as np.save writes it") from error
+    expected = f"expected numbers of shape {list(self._shape)}"
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+      raise ValueError(f"{path} holds no numbers: {expected}")
+    if values.shape != self._shape:
+      raise ValueError(f"{path} is of shape {list(values.shape)}: {expected}")
+    with np.errstate(over="ignore"):
+      values = values.astype(self._dtype)
+    if not np.all(np.isfinite(values)):
+      raise ValueError(f"{path} holds NaN or infinity: {expected}, all finite")
+    return values
+
+  def save(self, observation, path):
+    """Writes an array."""
+    np.save(path, observation)
+
+  def cell(self, observation):
+    """As `drawing.draw_table` takes it: a float vector is drawn, others are written."""
+    if observation.ndim == 1 and observation.dtype.kind == "f":
+      return observation
+    return np.array2string(observation, precision=3, threshold=20)
+
+
+def file_name(text):
+  """A text as part of a file's name: letters, numbers, dots and dashes, at most 60."""
+  return re.sub(r"[^\w.]+", "-", text).strip("-.")[:60] or "text"
