@@ -52,3 +52,21 @@ def test_a_second_time_does_not_train_again(name):
   for file, content in results.items():
     assert (pathlib.Path(run.results) / file).read_bytes() == content, file
   assert (pathlib.Path(run.export) / "saved_model.pb").is_file()
+
+
+PARTS = {"positionwise.gin": "toy_birds_tiny.gin", "cub_published.gin": "cub_tiny.gin"}
+
+
+def test_every_part_is_tried():
+  assert set(PARTS) == {path.name for path in (GIN / "parts").glob("*.gin")} - {
+      "image_and_sentence.gin"}
+
+
+@pytest.mark.parametrize("part, experiment", PARTS.items())
+def test_a_part_trains_on_top_of_its_experiment(part, experiment, tmp_path):
+  """With numbers that make it quick, typed, which win over all files."""
+  small = ["NUM_STEPS = 1", "NUM_SAMPLES = 2", "BATCH_SIZE = 2", "METRICS = {}"]
+  code, printed = runs.call_here(
+      "train.py", *runs.train_args(f"gin/{experiment}", tmp_path / "run"),
+      f"--gin_file=gin/parts/{part}", *[f"--gin_param={binding}" for binding in small])
+  assert code == 0, printed
