@@ -33,6 +33,10 @@ class Panel:
     self._x, _ = next(iter(dataset.subset(positions).batches(num_examples)))
     self._num_examples = num_examples
 
+  def check(self, model):
+    """Raises ValueError if the tokenizers are of modalities that the model does not have."""
+    model.check_names(self._tokenizers, "Panel's tokenizers")
+
   def __call__(self, model):
     """{"translations", "prior": uint8 [H, W, 3]}."""
     seeds = [tf.constant([self._seed, i], tf.int64) for i in range(self._num_samples)]
