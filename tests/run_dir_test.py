@@ -16,6 +16,5 @@ def test_config_is_written_whole(tmp_path):
   run = RunDir(tmp_path / "new" / "run")
   run.write_config("A = 1\n")
   run.write_config("A = 2\n")
-  with open(run.config, encoding="utf-8") as file:
-    assert file.read() == "A = 2\n"
+  assert run.read_config() == "A = 2\n"
   assert [p.name for p in (tmp_path / "new" / "run").iterdir()] == ["config.gin"]
