@@ -114,7 +114,7 @@ left/small.values.seed = %SEED
 
 
 @pytest.mark.parametrize("binding", [
-    "lfet/small.values.seed = 4", "small.model.batch_norm = True", "SIZE = 3"])
+    "lfet/small.values.seed = 4", "small.model.batch_norm = True"])
 def test_unused_bindings_that_were_typed(experiment, binding):
   gin.parse_config(f"{SMALL}\n{binding}\n")
   gin.get_configurable(small.examples)()
@@ -125,7 +125,7 @@ def test_unused_bindings_that_were_typed(experiment, binding):
 
 
 @pytest.mark.parametrize("more, refused", [
-    ("", None), ("small.model.batch_norm = True", None), ("SIZE = 3", "SIZE"),
+    ("", None), ("small.model.batch_norm = True", None),
     ("lfet/small.values.seed = 4", "lfet/small.values.seed")])
 def test_unused_bindings_of_a_gin_file(experiment, more, refused):
   """A file may set functions that a later choice put out of use; nothing else goes unused."""
@@ -147,7 +147,7 @@ def test_unused_bindings_of_a_gin_file(experiment, more, refused):
     (TypeError(), "TypeError"),
 ])
 def test_sentence(experiment, error, sentence):
-  assert experiment._sentence(error) == sentence
+  assert experiment.mistakes.sentence(error) == sentence
 
 
 def test_interrupted_outside_training(experiment, monkeypatch):

@@ -127,6 +127,7 @@ class _Watched:
 
   def __init__(self, examples, at=None, do=None):
     self._examples, self._at, self._do = examples, at, do
+    self.name, self.num_examples = examples.name, examples.num_examples
     self.asked = []
 
   def shuffled_batches(self, batch_size, seed, first_step):
