@@ -43,6 +43,8 @@ class RunDir:
   def write_config(self, text):
     """Saves the configuration so that a reader sees the old file or the new one, whole."""
     os.makedirs(self.path, exist_ok=True)
+    if os.path.exists(self.config) and self.read_config() == text:
+      return
     unfinished = f"{self.config}.{os.getpid()}"
     try:
       with open(unfinished, "w", encoding="utf-8") as file:
@@ -104,8 +106,8 @@ class RunDir:
         raise ValueError(f"process {file.read().strip()} is training into {self.path}: wait for it "
                          "or stop it, or give another --run_dir") from error
       except OSError as error:  # some network file systems know no locks
-        logging.info("%s cannot be locked (%s): see that no other process trains into it",
-                     self.path, error.strerror)
+        logging.warning("%s cannot be locked (%s): see that no other process trains into it",
+                        self.path, error.strerror)
       file.truncate(0)
       file.write(f"{os.getpid()}\n")
       file.flush()
