@@ -45,8 +45,10 @@ def _trouble(error):
   for number, said in _TROUBLES.items():
     words = os.strerror(number)
     if getattr(error, "errno", None) == number or words in str(error):
-      found = re.search(r"(/[^\s:;,'\"]+)", str(error))
-      path = getattr(error, "filename", None) or (found and found.group(1))
+      found = re.search(r"/[^\s:;,'\"]+", re.sub(r"{{.*?}}", "", str(error)))
+      path = getattr(error, "filename", None) or (found and found.group())
+      while path and said is _FULL and not os.path.exists(path):
+        path = os.path.dirname(path)  # of a file that could not be written: its directory
       return said.format(path) if path else None
   return None
 
@@ -62,9 +64,9 @@ def in_gin(error, source):
   found = re.search(r'In file "(.*)", line (\d+)', str(error))
   if found:
     file, line = found.groups()
-  elif isinstance(error, tokenize.TokenError):  # (what, (line, column))
-    line = error.args[1][0]
-  said = error.msg if isinstance(error, SyntaxError) else str(error.args[0])
+  said = error.msg if isinstance(error, SyntaxError) else str(error)
+  if isinstance(error, tokenize.TokenError) and error.args:
+    said, (line, _) = error.args
   said = said.strip().split("\n")[0].rstrip(".")
   said = re.sub(r"<module '([\w.]+)' from '[^']*'>", r"\1", said)
   missing = re.match(r"Unable to open file: (.*)\. Searched config paths", said)

@@ -72,6 +72,13 @@ def test_a_macro_without_a_value_is_named(load, tmp_path):
     load(RunDir(tmp_path), "train.train.num_steps = %NUM_STEP")
 
 
+def test_a_macro_whose_use_was_replaced_is_no_mistake(load, tmp_path):
+  run = RunDir(tmp_path)
+  text = load(run, "train.train.num_steps = 30")
+  run.write_config(text)
+  assert load(run, from_run=True) == text
+
+
 @pytest.mark.parametrize("bindings", [
     [], ["NUM_STEPS = 30"], ["train.train.num_steps = 30"], ["train.train.log_every = 7"],
     ["train.train.evaluate_every = 7", "train.train.checkpoint_every = 7"]])
@@ -150,7 +157,7 @@ def test_sentence(experiment, error, sentence):
   assert experiment.mistakes.sentence(error) == sentence
 
 
-def test_interrupted_outside_training(experiment, monkeypatch):
+def test_interrupted_outside_training(experiment, monkeypatch, capsys):
   def main():
     raise KeyboardInterrupt
 
@@ -158,3 +165,5 @@ def test_interrupted_outside_training(experiment, monkeypatch):
   with pytest.raises(SystemExit) as stop:
     experiment.run(main)
   assert stop.value.code == 130
+  assert capsys.readouterr().out == (
+      "stopped by SIGINT: the same command goes on from what is saved\n")
