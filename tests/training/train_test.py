@@ -295,7 +295,7 @@ def test_what_is_said(tmp_path, capsys):
   said = capsys.readouterr().out.splitlines()
   assert said[3] == f"Run: {tmp_path}, new, to step 4"
   assert said[:3] == [
-      "Model: image [3], sentence [2]; 2 latent dimensions; 78 weights",
+      "Model: image [3], sentence [2]; 2 latent dimensions; 119 weights",
       "Objective: iwae, gradients DoublyReparameterised, K = 3, batches of 4",
       "Data: small, 10 examples to train on, 8 held out; 1 device"]
   run(tmp_path, batch_size=16)
@@ -327,6 +327,7 @@ def test_progress_leaves_tracing_and_looks_out(capsys, monkeypatch):
   for _ in range(3):
     step(2)
   assert capsys.readouterr().out == (
+      "step 2 of 1000\n"
       "About 33 min to go (0.5 steps a second; looks at held-out data come on top)\n")
   for _ in range(31):
     step(2)
