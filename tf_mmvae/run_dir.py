@@ -50,10 +50,10 @@ class RunDir:
       with open(unfinished, "w", encoding="utf-8") as file:
         file.write(_FIRST.format(FORMAT) + text + _LAST)
       os.replace(unfinished, self.config)
-    except OSError:
+    except OSError as error:
       with contextlib.suppress(OSError):
         os.remove(unfinished)
-      raise
+      raise OSError(error.errno, error.strerror, self.config) from error
 
   def read_config(self):
     """The text of the configuration.

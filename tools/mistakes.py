@@ -47,9 +47,9 @@ def _trouble(error):
     if getattr(error, "errno", None) == number or words in str(error):
       found = re.search(r"/[^\s:;,'\"]+", re.sub(r"{{.*?}}", "", str(error)))
       path = getattr(error, "filename", None) or (found and found.group())
-      while path and said is _FULL and not os.path.exists(path):
+      while path and said is _FULL and (not os.path.isdir(path) or path.endswith("_temp")):
         path = os.path.dirname(path)  # of a file that could not be written: its directory
-      return said.format(path) if path else None
+      return said.format(path or "what is written here")
   return None
 
 

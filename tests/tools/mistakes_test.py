@@ -208,7 +208,7 @@ def test_another_configuration(copy, args, said):
 
 @pytest.mark.parametrize("binding, sentence", [
     ("hedl_out/held_out.HeldOut.num_examples = 3", "nothing uses the binding hedl_out/held_out."),
-    ('METRICS = {"held_out": @held_out.HeldOt()}', "has no attribute HeldOt: correct it there"),
+    ('METRICS = {"held_out": @held_out.HeldOt()}', "No configurable matching reference '@held_out"),
 ])
 def test_misspelt_when_measuring(copy, binding, sentence):
   before = runs.files(copy.path)
@@ -327,7 +327,7 @@ def small_files():
   resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("size, named", [(50_000, "checkpoints"), (1000, "")])
+@pytest.mark.parametrize("size, named", [(50_000, "checkpoints/best"), (1000, "")])
 def test_no_space(copy, small_files, size, named):
   """While checkpoints are written, or the configuration; the last checkpoint stays."""
   before = runs.files(copy.path)
