@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import pathlib
+import re
 import resource
 import shutil
 import tempfile
@@ -24,7 +25,7 @@ def assert_one_sentence(code, printed, sentence):
   assert code == 1, printed
   assert "Traceback" not in printed
   last, hint = printed.splitlines()[-2:]
-  assert last.startswith("tools/") and sentence in last, printed
+  assert re.match(r"\S*tools/\w+\.py: ", last) and sentence in last, printed
   assert hint == HINT
 
 
