@@ -39,9 +39,10 @@ class Recorder(keras.layers.Layer):
 def test_check_names_the_modality_and_both_shapes():
   with pytest.raises(ValueError) as error:
     image().check(tf.zeros([2, 28, 28, 1]))
-  assert str(error.value) == "modality 'svhn': expected [32, 32, 3], got [28, 28, 1]"
+  assert str(error.value) == ("modality 'svhn': expected observations of shape [32, 32, 3], "
+                              "got [28, 28, 1]: make its shape and that of the data agree")
   for shape in [[32, 32], [28, 32, 3], [32, 28, 3], [32, 32, 1], [1, 32, 32, 3]]:
-    with pytest.raises(ValueError, match=re.escape(f"expected [32, 32, 3], got {shape}")):
+    with pytest.raises(ValueError, match=re.escape(f"shape [32, 32, 3], got {shape}")):
       image().posterior(tf.zeros([2, *shape]))
   image().check(tf.zeros([1, 32, 32, 3]))
 

@@ -100,12 +100,13 @@ def test_unknown_modality_in_the_mask_is_refused(trio):
   with pytest.raises(ValueError) as error:
     model.posterior({"a": x["a"]}, {"z": MASK["a"]})
   assert str(error.value) == (
-      "mask names ['z'], but the model's modalities are ['a', 'b', 'c']")
+      "mask names ['z'], but the model's modalities are ['a', 'b', 'c']: correct the name, or "
+      "add the modality")
 
 
 def test_wrong_shape_is_refused(trio):
   model, x = trio
-  with pytest.raises(ValueError, match=r"modality 'b': expected \[3\], got \[2\]"):
+  with pytest.raises(ValueError, match=r"'b': expected observations of shape \[3\], got \[2\]"):
     model.posterior({"b": x["a"]})
 
 

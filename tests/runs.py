@@ -135,6 +135,7 @@ def finished(gin_file):
 
 
 def files(directory):
-  """{path: (bytes, time of the last change)} of all files below a directory."""
+  """{path: (bytes, time of the last change)} of all files below a directory but `lock`."""
   return {str(path.relative_to(directory)): (path.read_bytes(), path.stat().st_mtime_ns)
-          for path in sorted(pathlib.Path(directory).rglob("*")) if path.is_file()}
+          for path in sorted(pathlib.Path(directory).rglob("*"))
+          if path.is_file() and path.name != "lock"}

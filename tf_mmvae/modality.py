@@ -38,7 +38,8 @@ class Modality(keras.layers.Layer):
     x = tf.convert_to_tensor(x)
     expected, got = self.spec.shape.as_list()[1:], list(x.shape[1:])
     if got != expected:
-      raise ValueError(f"modality '{self.name}': expected {expected}, got {got}")
+      raise ValueError(f"modality '{self.name}': expected observations of shape {expected}, got "
+                       f"{got}: make its shape and that of the data agree")
     if self.spec.dtype.is_floating != x.dtype.is_floating:
       raise ValueError(
           f"modality '{self.name}': expected {self.spec.dtype.name}, got {x.dtype.name}")

@@ -98,6 +98,13 @@ class MultimodalVAE(keras.Model):
       raise ValueError(f"expected some of the modalities {list(self.modalities)}, got {list(x)}")
     return [m for name, m in self.modalities.items() if name in x]
 
+  def check_names(self, names, what):
+    """Raises ValueError if some of the names are of no modality; `what` holds them."""
+    unknown = sorted(set(names) - set(self.modalities))
+    if unknown:
+      raise ValueError(f"{what} names {unknown}, but the model's modalities are "
+                       f"{list(self.modalities)}: correct the name, or add the modality")
+
   def any_present(self, x, mask):
     """Which examples have any modality: bool [B]."""
     return tf.reduce_any(tf.stack([_mask_of(m, mask, x) for m in self.present(x)]), axis=0)
@@ -105,10 +112,7 @@ class MultimodalVAE(keras.Model):
   def posterior(self, x, mask=None, training=False):
     """q(z | x) from any non-empty subset of the modalities: batch [B], event [D]."""
     modalities = self.present(x)
-    unknown = set(mask or {}) - set(self.modalities)
-    if unknown:
-      raise ValueError(f"mask names {sorted(unknown)}, but the model's modalities are "
-                       f"{list(self.modalities)}")
+    self.check_names(mask or {}, "mask")
     experts = [m.posterior(x[m.name], training, (mask or {}).get(m.name)) for m in modalities]
     if not mask:
       return self._joint_posterior(experts)

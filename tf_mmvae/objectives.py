@@ -145,10 +145,7 @@ class Reparameterised:
     return self._estimate(model, x, z, posterior, log_pi, mask, training)
 
   def _check(self, model):
-    unknown = set(self._weights["likelihood_weights"] or {}) - set(model.modalities)
-    if unknown:
-      raise ValueError(f"likelihood_weights names {sorted(unknown)}, but the model's modalities "
-                       f"are {list(model.modalities)}")
+    model.check_names(self._weights["likelihood_weights"] or {}, "likelihood_weights")
 
   def _estimate(self, model, x, z, posterior, log_pi, mask, training):
     particles = model.score(x, z, posterior, mask, training)

@@ -1,6 +1,15 @@
-"""Names inside the directory of one run."""
+"""Names inside the directory of one run, and who may write there."""
 
+import contextlib
+import fcntl
 import os
+import re
+
+from absl import logging
+
+FORMAT = 1  # of a run's files; a change that makes older runs unreadable raises it
+_FIRST = "# tf_mmvae run, format {}\n"
+_LAST = "# The end.\n"
 
 
 class RunDir:
@@ -12,6 +21,7 @@ class RunDir:
     events/          TensorBoard
     results/         pictures and figures
     export/1/        SavedModel
+    lock             held by the process that trains
 
   Raises:
     ValueError: if the path is that of a file.
@@ -28,11 +38,77 @@ class RunDir:
     self.events = os.path.join(self.path, "events")
     self.results = os.path.join(self.path, "results")
     self.export = os.path.join(self.path, "export", "1")
+    self.lock = os.path.join(self.path, "lock")
 
   def write_config(self, text):
     """Saves the configuration so that a reader sees the old file or the new one, whole."""
     os.makedirs(self.path, exist_ok=True)
+    if os.path.exists(self.config) and self.read_config() == text:
+      return
     unfinished = f"{self.config}.{os.getpid()}"
-    with open(unfinished, "w", encoding="utf-8") as file:
-      file.write(text)
-    os.replace(unfinished, self.config)
+    try:
+      with open(unfinished, "w", encoding="utf-8") as file:
+        file.write(_FIRST.format(FORMAT) + text + _LAST)
+      os.replace(unfinished, self.config)
+    except OSError as error:
+      with contextlib.suppress(OSError):
+        os.remove(unfinished)
+      raise OSError(error.errno, error.strerror, self.config) from error
+
+  def read_config(self):
+    """The text of the configuration.
+
+    Raises:
+      FileNotFoundError: if there is none.
+      ValueError: if it is cut short or of another format.
+    """
+    if not os.path.exists(self.config):
+      raise FileNotFoundError(f"no run at {self.path}: it has no config.gin; give the --run_dir of "
+                              "one, or train it with --gin_file")
+    with open(self.config, encoding="utf-8", errors="replace") as file:
+      text = file.read()
+    first = _FIRST.format(FORMAT)
+    if text.startswith(first) and text.endswith(_LAST):
+      return text.removeprefix(first).removesuffix(_LAST)
+    if first.startswith(text) or text.startswith(first):
+      raise ValueError(f"{self.config} is cut short: put back the whole file, or train again into "
+                       "another --run_dir")
+    found = re.match(_FIRST.format(r"(\d+)"), text)
+    of = f"is of format {found[1]}" if found else "names no format"
+    raise ValueError(f"{self.config} {of}, and this version of tf_mmvae reads format {FORMAT}: use "
+                     "the version that wrote it, or give another --run_dir")
+
+  def check(self):
+    """Raises ValueError unless a run may begin or go on here; looks alone."""
+    if os.path.exists(self.config):
+      self.read_config()
+    elif os.path.isdir(self.path):
+      others = sorted(name for name in os.listdir(self.path)
+                      if name[0] != "." and name != "lock" and not name.startswith("config.gin."))
+      if others:
+        raise ValueError(f"{self.path} is no run, as it has no config.gin, but it is not empty "
+                         f"({', '.join(others[:3])}{', ...' if others[3:] else ''}): give another "
+                         "--run_dir")
+
+  @contextlib.contextmanager
+  def locked(self):
+    """Keeps other processes from training here; the system frees it when the process ends.
+
+    Raises:
+      ValueError: if another process does.
+    """
+    os.makedirs(self.path, exist_ok=True)
+    with open(self.lock, "a+", encoding="utf-8") as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        file.seek(0)
+        raise ValueError(f"process {file.read().strip()} is training into {self.path}: wait for it "
+                         "or stop it, or give another --run_dir") from error
+      except OSError as error:  # some network file systems know no locks
+        logging.warning("%s cannot be locked (%s): see that no other process trains into it",
+                        self.path, error.strerror)
+      file.truncate(0)
+      file.write(f"{os.getpid()}\n")
+      file.flush()
+      yield

@@ -21,10 +21,15 @@ def main():
 
   from tf_mmvae.evaluation.evaluate import Evaluation, table
   from tf_mmvae.evaluation.panels import Panel
+  evaluation, panel = gin.get_configurable(Evaluation)(), gin.get_configurable(Panel)()
   model, step = experiment.load_model(run)
-  print(f"Weights after step {step}.")
-  print(table(gin.get_configurable(Evaluation)()(model, run.results)))
-  print("Pictures: " + " ".join(gin.get_configurable(Panel)().write(model, run.results)))
+  experiment.refuse_unused_bindings(typed_alone=True)
+  evaluation.check(model)
+  panel.check(model)
+  print(f"Measuring {run.path}, weights after step {step:,}: {evaluation.what()}")
+  print(table(evaluation(model, run.results)))
+  print(f"Figures: {run.results}")
+  print("Pictures: " + " ".join(panel.write(model, run.results)))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ TensorFlow is imported only once the flags are read, so that `--help` answers at
 """
 
 import contextlib
+import difflib
 import importlib.util  # noqa: F401 (gin's dynamic registration expects it to be loaded)
 import logging as std_logging
 import os
 import re
+import shlex
 import sys
 
+import mistakes
 from absl import app, flags, logging
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -37,26 +40,23 @@ def run(main):
     if logging.get_verbosity() >= logging.DEBUG:
       return main()
     logging.get_absl_handler().addFilter(_is_ours)
+    logging.get_absl_handler().setFormatter(std_logging.Formatter("%(message)s"))
     try:
       return main()
     except KeyboardInterrupt:  # outside training, which saves first
+      print("stopped by SIGINT: the same command goes on from what is saved")
       return sys.exit(130)
     except Exception as error:
-      if not isinstance(error, _mistakes()):
+      if not isinstance(error, mistakes.kinds()):
         raise
-      return sys.exit(f"{argv[0]}: {_sentence(error)}\n"
+      return sys.exit(f"{argv[0]}: {mistakes.sentence(error)}\n"
                       "(--verbosity=1 shows where it came from)")
 
+  if hasattr(sys.stdout, "reconfigure"):
+    sys.stdout.reconfigure(line_buffering=True)  # a log file tells what a terminal does
   for flag in flags.FLAGS.get_key_flags_for_module(sys.modules[__name__]):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows those of the tool
   app.run(guarded)
-
-
-def _mistakes():
-  """What a user's mistake raises, or a damaged file: anything else is a bug and shows where."""
-  found = (ValueError, OSError, TypeError, ArithmeticError, SyntaxError, ImportError)
-  tf = sys.modules.get("tensorflow")
-  return (*found, tf.errors.OpError) if tf else found
 
 
 def _is_ours(record):
@@ -82,18 +82,6 @@ def _no_chatter():
     os.close(terminal)
 
 
-def _sentence(error):
-  if isinstance(error, FileNotFoundError) and error.filename:
-    return f"no such file or directory: {error.filename}"
-  # TensorFlow puts the place of an error before its sentence, gin after it.
-  lines = [line.strip() for line in str(error).split("\n")
-           if line.strip() and not line.strip().startswith("In call to configurable")]
-  if not lines:
-    return type(error).__name__
-  sentence = lines[-1 if lines[0] == "in user code:" else 0]
-  return re.sub(r"^\w+(Error|Exception): ", "", sentence)
-
-
 def load(run_dir, from_run):
   """Reads the configuration: gin files, then bindings; the flags' paths are macros in it.
 
@@ -103,7 +91,7 @@ def load(run_dir, from_run):
 
   Raises:
     FileNotFoundError: if it should and the run has none.
-    ValueError: for a macro without a value, or what gin finds wrong.
+    ValueError: for a macro without a value or a use, or what gin finds wrong.
   """
   import gin
   with _no_chatter():
@@ -111,24 +99,50 @@ def load(run_dir, from_run):
     import tensorflow_probability as tfp
     tfp.distributions  # noqa: B018 (it is loaded when it is named)
     tf.config.list_logical_devices()
+  if logging.get_verbosity() < logging.DEBUG:
+    tf.get_logger().setLevel(std_logging.ERROR)
   gin.add_config_file_search_path(ROOT)
   flag = flags.FLAGS
-  if from_run and not os.path.exists(run_dir.config):
-    raise FileNotFoundError(f"no run at {run_dir.path}: it has no config.gin")
   paths = {"RUN_DIR": run_dir.path, "DATA_DIR": flag.data_dir, "MANUAL_DIR": flag.manual_dir}
-  saved = [run_dir.config] if from_run else []
-  gin.parse_config_files_and_bindings(
-      saved + flag.gin_file,
-      [f"{name} = {path and os.path.abspath(os.path.expanduser(path))!r}"
-       for name, path in paths.items()] + flag.gin_param, finalize_config=False)
-  text = config_text()
-  used = set(re.findall(r"%([A-Za-z_]\w*)", text))
-  macros = {name for (_, name, argument) in _bindings(text) if not argument}
-  unset = sorted(used - macros - set(_PATHS))
-  if unset:
-    raise ValueError(f"macro {unset[0]} is used but has no value: set it in a gin file, or by "
-                     f"--gin_param='{unset[0]} = ...'")
+  used = set()  # macros, in whatever was read, though a later binding took its place
+  if from_run:
+    _parse(gin.parse_config, run_dir.read_config(), run_dir.config)
+    used |= _macros_set()
+  for file in flag.gin_file:
+    _parse(gin.parse_config_file, file, file)
+    used |= _macros_used()
+  for name, path in paths.items():
+    gin.parse_config(f"{name} = {path and os.path.abspath(os.path.expanduser(path))!r}")
+  for binding in flag.gin_param:
+    _parse(gin.parse_config, binding, f"--gin_param={binding!r}")
+    used |= _macros_used()
+  for name in sorted(_macros_used() - _macros_set() - set(_PATHS)):
+    raise ValueError(f"macro {name} is used but has no value: set it in a gin file, or by "
+                     f"--gin_param='{name} = ...'{_meant(name, _macros_set())}")
+  for name in sorted(_macros_set() - used):
+    raise ValueError(f"nothing uses the macro {name}: look for a misspelt name, or take it "
+                     f"out{_meant(name, used)}")
   gin.finalize()
+
+
+def _parse(parse, given, source):
+  try:
+    parse(given)
+  except Exception as error:  # whatever gin, or a module that it imports, makes of a mistake
+    raise mistakes.in_gin(error, source) from error
+
+
+def _macros_used():
+  return set(re.findall(r"%([A-Za-z_]\w*)", config_text()))
+
+
+def _macros_set():
+  return {name for _, name, argument in _bindings(config_text()) if not argument}
+
+
+def _meant(name, names):
+  close = difflib.get_close_matches(name, names, 1)
+  return f" (did you mean {close[0]}?)" if close else ""
 
 
 def load_model(run_dir):
@@ -141,13 +155,20 @@ def load_model(run_dir):
 
   from tf_mmvae.model import MultimodalVAE
   from tf_mmvae.training import checkpoints
-  try:
-    configured = gin.get_configurable(MultimodalVAE)
-  except ValueError as error:
-    raise ValueError(f"{run_dir.config} configures no model: it is damaged or cut short, so train "
-                     "again into another --run_dir") from error
-  model = configured()
+  model = gin.get_configurable(MultimodalVAE)()
   return model, checkpoints.restore_model(model, run_dir)
+
+
+def next_commands(run_dir):
+  """Commands that look at a run that is trained: a list of lines."""
+  folder = os.path.dirname(sys.executable)
+  python, tensorboard = (os.path.join(os.path.relpath(folder) if folder.startswith(os.getcwd())
+                                      else folder, name) for name in ("python", "tensorboard"))
+  where = "".join(f" {shlex.quote(f'--{name}={flags.FLAGS[name].value}')}"
+                  for name in ("data_dir", "manual_dir") if flags.FLAGS[name].value)
+  run = shlex.quote(f"--run_dir={run_dir.path}")
+  return [f"{python} tools/evaluate.py {run}{where}", f"{python} tools/generate.py {run}",
+          f"{tensorboard} --logdir {shlex.quote(run_dir.events)}"]
 
 
 def config_text():
@@ -170,12 +191,8 @@ def refuse_another_config(run_dir):
   Without a checkpoint there is nothing to go on with, and the present configuration takes over.
   """
   if not os.path.exists(run_dir.config):
-    if os.path.isdir(run_dir.checkpoints):
-      raise ValueError(f"{run_dir.path} holds checkpoints but no config.gin, so it is no run to go "
-                       "on with: give another --run_dir")
     return
-  with open(run_dir.config, encoding="utf-8") as file:
-    old = _bindings(file.read())
+  old = _bindings(run_dir.read_config())
   new = _bindings(config_text())
   free = {key for key in old.keys() | new.keys() if key[2] in _MAY_DIFFER}
   macros = {str(both[key])[1:] for both in (old, new) for key in free & both.keys()}
@@ -191,12 +208,12 @@ def refuse_another_config(run_dir):
     os.remove(run_dir.vocabulary)  # counted for the other configuration
 
 
-def refuse_unused_bindings():
+def refuse_unused_bindings(typed_alone=False):
   """Raises ValueError for a binding that nothing asks for, such as one of a misspelt scope.
 
   A binding is asked for if its function has been called, or is handed to another by reference. What
   a gin file says of a function that is not used at all is left over from a choice that a later file
-  changed: that is noted and passed over.
+  changed: that is noted and passed over. With `typed_alone` only --gin_param is looked at.
   """
   import gin
   given = _bindings(config_text())
@@ -204,16 +221,17 @@ def refuse_unused_bindings():
   for reference in re.findall(r"@([\w./]+)", str(list(given.values()))):
     scope, _, selector = reference.rpartition("/")
     asked += [(scope, selector, argument) for _, _, argument in given if argument]
-  asked += [("", macro, "") for macro in re.findall(r"%(\w+)", str(list(given.values())))]
   in_use = {selector for _, selector, _ in asked}
   typed = _bindings("\n".join(flags.FLAGS.gin_param))
   left_over = []
   for key in given:
     scope, selector, argument = key
+    if not argument or typed_alone and key not in typed:  # `load` has looked at macros
+      continue
     if any((selector, argument) == (name, of) and f"{inner}/".startswith(scope and f"{scope}/")
            for inner, name, of in asked):
       continue
-    if selector in in_use or not argument or key in typed:
+    if selector in in_use or key in typed:
       raise ValueError(f"nothing uses the binding {_name(key)}: look for a misspelt name or scope, "
                        "or take it out")
     left_over.append(_name(key))

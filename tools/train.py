@@ -9,6 +9,7 @@ Writes into the run's directory: config.gin, checkpoints/, events/ (TensorBoard)
 an interrupted one stopped; a larger NUM_STEPS extends a finished run.
 """
 
+import math
 import os
 
 import experiment
@@ -23,18 +24,28 @@ def main():
   name = os.path.splitext(os.path.basename(flag.gin_file[-1]))[0] if flag.gin_file else ""
   run = RunDir(flag.run_dir or os.path.join("runs", name))
   experiment.load(run, from_run=not flag.gin_file)
-  experiment.refuse_another_config(run)
-  run.write_config(experiment.config_text())  # before the words are counted for it
+  run.check()
+  with run.locked():
+    experiment.refuse_another_config(run)
+    run.write_config(experiment.config_text())  # before the words are counted for it
+    _train(run)
 
+
+def _train(run):
   import gin
 
   from tf_mmvae.evaluation.evaluate import Evaluation, table
   from tf_mmvae.evaluation.latents import Latents
   from tf_mmvae.evaluation.panels import Panel
   from tf_mmvae.serving.saved_model import Exporter
+  from tf_mmvae.training import checkpoints
   from tf_mmvae.training.train import Stopped, train
   panel, latents, exporter, evaluation = (
       gin.get_configurable(c)() for c in (Panel, Latents, Exporter, Evaluation))
+
+  def check(model):  # what would otherwise fail after all the training
+    for part in (panel, exporter, evaluation):
+      part.check(model)
 
   def look(model):
     latents.write(model, run.events)
@@ -42,17 +53,22 @@ def main():
 
   try:
     gin.get_configurable(train)(
-        run_dir=run.path, look=look, knobs=experiment.knobs(),
+        run_dir=run.path, look=look, knobs=experiment.knobs(), on_model=check,
         on_first_step=experiment.refuse_unused_bindings)
   except Stopped as stop:
     print(stop)
     raise SystemExit(stop.code) from None
   model, step = experiment.load_model(run)
+  best = checkpoints.best_objective(run)
+  print(f"Best: step {step:,}, held-out objective {best:.2f} nats" if math.isfinite(best) else
+        f"Step {step:,}, the last: no held-out objective was finite")
   exporter(model, run.export)
   pictures = panel.write(model, run.results)
   print(table(evaluation(model, run.results)))
-  print(f"Best step {step}. SavedModel: {run.export}\nTensorBoard: tensorboard --logdir "
-        f"{run.events}\nPictures to look at: {' '.join(pictures)}")
+  print(f"Figures: {run.results}\nSavedModel: {run.export}\nNext:")
+  for line in experiment.next_commands(run):
+    print(f"  {line}")
+  print(f"Pictures to look at: {' '.join(pictures)}")
 
 
 if __name__ == "__main__":

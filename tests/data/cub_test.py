@@ -237,14 +237,15 @@ def test_odd_bytes_and_hidden_files(source, tmp_path):
 
 def test_quiet(source, words, tmp_path, capfd, caplog):
   before = logging.get_verbosity()
-  logging.set_verbosity(logging.INFO)
+  logging.set_verbosity(logging.DEBUG)
   try:
     cub.cub("test", words, source, tmp_path / "data")
-    assert logging.get_verbosity() == logging.INFO
+    assert logging.get_verbosity() == logging.DEBUG
   finally:
     logging.set_verbosity(before)
-  (line,) = [record.getMessage() for record in caplog.records]
-  assert line.startswith("cub: 4 photos in 'test', from ")
+  of_cub = [r.getMessage() for r in caplog.records if r.getMessage().startswith("cub: ")]
+  assert len(of_cub) == 1 and of_cub[0].startswith("cub: 4 photos in 'test', from ")
+  assert not [r for r in caplog.records if r.levelname != "DEBUG"]
   out, err = capfd.readouterr()
   assert out == ""
   assert "examples" not in err and "splits" not in err  # the words of progress bars

@@ -72,6 +72,13 @@ def test_a_macro_without_a_value_is_named(load, tmp_path):
     load(RunDir(tmp_path), "train.train.num_steps = %NUM_STEP")
 
 
+def test_a_macro_whose_use_was_replaced_is_no_mistake(load, tmp_path):
+  run = RunDir(tmp_path)
+  text = load(run, "train.train.num_steps = 30")
+  run.write_config(text)
+  assert load(run, from_run=True) == text
+
+
 @pytest.mark.parametrize("bindings", [
     [], ["NUM_STEPS = 30"], ["train.train.num_steps = 30"], ["train.train.log_every = 7"],
     ["train.train.evaluate_every = 7", "train.train.checkpoint_every = 7"]])
@@ -114,7 +121,7 @@ left/small.values.seed = %SEED
 
 
 @pytest.mark.parametrize("binding", [
-    "lfet/small.values.seed = 4", "small.model.batch_norm = True", "SIZE = 3"])
+    "lfet/small.values.seed = 4", "small.model.batch_norm = True"])
 def test_unused_bindings_that_were_typed(experiment, binding):
   gin.parse_config(f"{SMALL}\n{binding}\n")
   gin.get_configurable(small.examples)()
@@ -125,7 +132,7 @@ def test_unused_bindings_that_were_typed(experiment, binding):
 
 
 @pytest.mark.parametrize("more, refused", [
-    ("", None), ("small.model.batch_norm = True", None), ("SIZE = 3", "SIZE"),
+    ("", None), ("small.model.batch_norm = True", None),
     ("lfet/small.values.seed = 4", "lfet/small.values.seed")])
 def test_unused_bindings_of_a_gin_file(experiment, more, refused):
   """A file may set functions that a later choice put out of use; nothing else goes unused."""
@@ -147,10 +154,10 @@ def test_unused_bindings_of_a_gin_file(experiment, more, refused):
     (TypeError(), "TypeError"),
 ])
 def test_sentence(experiment, error, sentence):
-  assert experiment._sentence(error) == sentence
+  assert experiment.mistakes.sentence(error) == sentence
 
 
-def test_interrupted_outside_training(experiment, monkeypatch):
+def test_interrupted_outside_training(experiment, monkeypatch, capsys):
   def main():
     raise KeyboardInterrupt
 
@@ -158,3 +165,5 @@ def test_interrupted_outside_training(experiment, monkeypatch):
   with pytest.raises(SystemExit) as stop:
     experiment.run(main)
   assert stop.value.code == 130
+  assert capsys.readouterr().out == (
+      "stopped by SIGINT: the same command goes on from what is saved\n")

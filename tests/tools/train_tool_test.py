@@ -1,7 +1,6 @@
 import ast
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,13 +9,13 @@ import time
 import pytest
 
 from tests import runs
+from tests.tools.mistakes_test import assert_one_sentence
 from tf_mmvae.run_dir import RunDir
 
 TINY = "gin/toy_birds_tiny.gin"
 NUM_STEPS = 20
 TOOLS = sorted(path.name for path in (runs.ROOT / "tools").glob("*.py")
                if "__main__" in path.read_text())
-HINT = "(--verbosity=1 shows where it came from)"
 
 
 # Runs with mishaps, in processes of their own.
@@ -128,21 +127,41 @@ def test_knobs_of_a_run():
                    "LEARNING_RATE": 0.004, "AMSGRAD": False, "WORDS": 6}
 
 
-# Mistakes.
+def test_what_is_said_at_the_end():
+  run, code, printed = runs.finished(TINY)
+  assert code == 0
+  data = f"--data_dir={runs.scratch() / 'data'}"
+  end = printed[printed.index("Best: step"):].splitlines()
+  assert re.fullmatch(r"Best: step \d+, held-out objective -[\d.]+ nats", end[0])
+  assert end[1] == "held_out:" and end[2].split()[0] == "objective"
+  bin_dir = os.path.relpath(os.path.dirname(sys.executable))
+  bin_dir = os.path.dirname(sys.executable) if bin_dir.startswith("..") else bin_dir
+  assert end[-7:] == [
+      f"Figures: {run.results}", f"SavedModel: {run.export}", "Next:",
+      f"  {bin_dir}/python tools/evaluate.py --run_dir={run.path} {data} "
+      f"--manual_dir={runs.scratch() / 'manual'}",
+      f"  {bin_dir}/python tools/generate.py --run_dir={run.path}",
+      f"  {bin_dir}/tensorboard --logdir {run.events}",
+      f"Pictures to look at: {run.results}/translations.png {run.results}/prior.png"]
+  code, printed = runs.call_here("evaluate.py", f"--run_dir={run.path}", data)
+  assert code == 0
+  assert printed.startswith(f"Measuring {run.path}, weights after step 20: ")
+  assert " on toy_birds, 20 examples\n" in printed
 
 
-def assert_one_sentence(code, printed, sentence):
-  """Exit code 1; the sentence, in one line, and the hint are the last things said."""
-  assert code == 1, printed
-  assert "Traceback" not in printed
-  last, hint = printed.splitlines()[-2:]
-  assert "train.py: " in last and sentence in last, printed
-  assert hint == HINT
+def test_a_log_holds_lines_alone(mishaps):
+  """From the first one on, without what libraries say while they load, or bars."""
+  printed = mishaps[1]["finished"]["printed"]
+  assert "\r" not in printed
+  assert printed.startswith("Model: image [64, 64, 3], sentence [6]; 4 latent dimensions; ")
+
+
+# Mistakes in a process of their own; `mistakes_test.py` has the others.
 
 
 @pytest.mark.parametrize("args, sentence", [
     ([], "give --gin_file, such as --gin_file=gin/toy_birds.gin"),
-    (["--gin_file=gin/no_birds.gin"], "Unable to open file: gin/no_birds.gin"),
+    (["--gin_file=gin/no_birds.gin"], "no gin file gin/no_birds.gin: give the path of one"),
     ([f"--gin_file={TINY}", "--gin_param=train.train.num_stepz = 3"],
      "Configurable 'train.train' doesn't have a parameter named 'num_stepz'"),
 ])
@@ -156,65 +175,6 @@ def test_an_argument_that_is_no_flag():
   code, printed = runs.call("train.py", TINY)
   assert code == 1
   assert printed.strip().endswith(f"expected flags alone, got '{TINY}'")
-
-
-@pytest.fixture
-def copy(tmp_path):
-  """A copy of a finished run."""
-  run, _, _ = runs.finished(TINY)
-  shutil.copytree(run.path, tmp_path / "run")
-  return RunDir(tmp_path / "run")
-
-
-ANOTHER = "is a run of another configuration ("
-
-
-@pytest.mark.parametrize("args, said", [
-    (["--gin_param=train.train.num_steps = %NUM_STEP"], "macro NUM_STEP is used but has no value"),
-    (["--gin_param=panels.Panel.num_example = 4"], "doesn't have a parameter named 'num_example'"),
-    (["--gin_param=image.ConvEncoder.filters = (4,)"], "image.ConvEncoder"),
-    (["--gin_param=ESTIMATOR = @objectives.Doubly()"], "objectives.Doubly"),
-    (["--gin_param=NUM_STEPS"], "expected ':' or '='"),
-    (["--gin_param=NUM_SAMPLES = 3"], f"{ANOTHER}NUM_SAMPLES: 2 there, 3 now): give"),
-    (["--gin_param=NUM_STEPS = 30", "--gin_param=SEED = 1"], f"{ANOTHER}SEED: 0 there, 1 now)"),
-    (["--gin_param=images.ConvEncoder.filters = (4, 4, 4, 8)"],
-     f"{ANOTHER}images.ConvEncoder.filters: (4, 4, 4, 4) there, (4, 4, 4, 8) now)"),
-    (["--gin_param=train.train.max_skipped = 3"],
-     f"{ANOTHER}train.train.max_skipped: not set there, 3 now)"),
-    (["--gin_param=objectives.DoublyReparameterised.bound = @objectives.iwae()"],
-     f"{ANOTHER}objectives.DoublyReparameterised.bound: @objectives.iwae there, "
-     "@objectives.iwae() now)"),
-    (["--gin_param=train.train.seed = %BATCH_SIZE"],
-     f"{ANOTHER}train.train.seed: %SEED there, %BATCH_SIZE now)"),
-    (["--gin_param=imgae/modality.Modality.name = 'image'"],
-     f"{ANOTHER}imgae/modality.Modality.name: not set there, image now)"),
-])
-def test_mistakes_leave_a_run_as_it_is(copy, args, said):
-  before = runs.files(copy.path)
-  assert_one_sentence(*runs.call_here("train.py", *runs.train_args(TINY, copy.path), *args), said)
-  assert runs.files(copy.path) == before
-
-
-def test_checkpoints_without_a_configuration(copy):
-  os.remove(copy.config)
-  before = runs.files(copy.path)
-  assert_one_sentence(*runs.call_here("train.py", *runs.train_args(TINY, copy.path)),
-                      f"{copy.path} holds checkpoints but no config.gin")
-  assert runs.files(copy.path) == before
-
-
-def test_no_run_to_go_on_with(tmp_path):
-  assert_one_sentence(*runs.call_here("train.py", f"--run_dir={tmp_path / 'run'}"),
-                      f"no run at {tmp_path / 'run'}: it has no config.gin")
-  assert not os.listdir(tmp_path)
-
-
-@pytest.mark.parametrize("flag", ["run_dir", "data_dir"])
-def test_a_directory_that_cannot_be_written(tmp_path, flag):
-  (tmp_path / "file").write_text("mine")
-  args = [*runs.train_args(TINY, tmp_path / "run"), f"--{flag}={tmp_path}/file/below"]
-  assert_one_sentence(*runs.call_here("train.py", *args), f"{tmp_path}/file")
-  assert (tmp_path / "file").read_text() == "mine"
 
 
 # Help.

@@ -150,5 +150,5 @@ def test_a_cut_checkpoint_is_refused_in_a_sentence(run, length):
   data.write_bytes(data.read_bytes()[:length])
   for restore in (lambda: Checkpoints(run, *make()).resume(),
                   lambda: checkpoints.restore_model(make()[0], run)):
-    with pytest.raises(ValueError, match="ckpt-2 is damaged, or of another model or vocabulary"):
+    with pytest.raises(ValueError, match="ckpt-2 is damaged, or of another model: put back"):
       restore()

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tests import runs, small
 from tf_mmvae.run_dir import RunDir
+from tf_mmvae.training import notes
 from tf_mmvae.training.checkpoints import Checkpoints
 from tf_mmvae.training.train import Stopped, train
 from tf_mmvae.training.trainer import Trainer
@@ -135,6 +136,7 @@ class _Watched:
 
   def __init__(self, examples, at=None, do=None):
     self._examples, self._at, self._do = examples, at, do
+    self.name, self.num_examples = examples.name, examples.num_examples
     self.asked = []
 
   def shuffled_batches(self, batch_size, seed, first_step):
@@ -266,9 +268,81 @@ def test_replicas_must_share_a_batch(tmp_path):
   assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["num_steps", "num_samples", "batch_size"])
-@pytest.mark.parametrize("number", [0, -1, 2.5])
-def test_numbers_below_one_are_refused_before_anything_is_written(tmp_path, name, number):
-  with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, got"):
-    run(tmp_path / "run", **{name: number})
+WHOLE = ["num_steps", "num_samples", "batch_size", "log_every", "evaluate_every",
+         "checkpoint_every", "max_skipped"]
+
+
+@pytest.mark.parametrize("changes, message", [
+    *(({name: number}, f"{name} must be a whole number of at least 1, got {number!r}")
+      for name in WHOLE for number in (0, -1, 2.5, "4")),
+    ({"seed": 0.5}, "seed must be a whole number, got 0.5"),
+    ({"clip_norm": 0}, "clip_norm must be a number above 0, or None, got 0"),
+    ({"clip_norm": "1"}, "clip_norm must be a number above 0, or None, got '1'"),
+    *(({"optimizer": lambda rate=rate: keras.optimizers.Adam(rate)},
+       f"the learning rate must be a number above 0, got {rate}") for rate in (0., -0.1, np.nan)),
+])
+def test_bad_numbers_are_refused_before_anything_is_written(tmp_path, changes, message):
+  with pytest.raises(ValueError, match=f"^{re.escape(message.replace('0.0', '0'))}$"):
+    run(tmp_path / "run", **changes)
   assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_in_the_last_step_stops_too(tmp_path):
+  """Before what follows training, which the same command then goes on with."""
+  data = _Watched(small.examples(), at=0, do=lambda: os.kill(os.getpid(), signal.SIGTERM))
+  with pytest.raises(Stopped, match="^stopped by SIGTERM after step 1, which is saved"):
+    run(tmp_path, train_data=data, num_steps=1)
+  run(tmp_path, num_steps=1)
+
+
+# What is said.
+
+
+def test_what_is_said(tmp_path, capsys):
+  run(tmp_path, num_steps=4)
+  said = capsys.readouterr().out.splitlines()
+  assert said[3] == f"Run: {tmp_path}, new, to step 4"
+  assert said[:3] == [
+      "Model: image [3], sentence [2]; 2 latent dimensions; 119 weights",
+      "Objective: iwae, gradients DoublyReparameterised, K = 3, batches of 4",
+      "Data: small, 10 examples to train on, 8 held out; 1 device"]
+  run(tmp_path, batch_size=16)
+  said = capsys.readouterr().out.splitlines()
+  assert said[3] == f"Run: {tmp_path}, goes on after step 4, to step 8"
+  assert said[4] == "A batch of 16 holds examples more than once: there are 10 to train on"
+  assert re.fullmatch(r"step 8: held-out objective -?[\d.]+, bound -?[\d.]+ nats", said[5])
+  assert len(said) == 6
+  run(tmp_path)
+  assert capsys.readouterr().out == (
+      f"{tmp_path} is finished: its 8 steps are done. A larger number goes on, such as "
+      "--gin_param='NUM_STEPS = 16'\n")
+
+
+def test_progress_leaves_tracing_and_looks_out(capsys, monkeypatch):
+  """Steps of 2 s after one of 60 s and a look of 30 s."""
+  now = [0.]
+  monkeypatch.setattr(notes.time, "monotonic", lambda: now[0])
+  progress = notes.Progress(1000, 0)
+
+  def step(seconds):
+    now[0] += seconds
+    progress.update()
+
+  step(60)
+  step(2)
+  now[0] += 30
+  progress.paused()
+  for _ in range(3):
+    step(2)
+  assert capsys.readouterr().out == (
+      "step 2 of 1000\n"
+      "About 33 min to go (0.5 steps a second; looks at held-out data come on top)\n")
+  for _ in range(31):
+    step(2)
+  assert capsys.readouterr().out == "step 35 of 1000\n"
+
+
+@pytest.mark.parametrize("seconds, words", [
+    (0.2, "1 s"), (89, "89 s"), (91, "2 min"), (5340, "89 min"), (5460, "1 h 31 min")])
+def test_duration(seconds, words):
+  assert notes.duration(seconds) == words

@@ -57,7 +57,7 @@ def cub(split, tokenizer, manual_dir=None, data_dir=None, crop=False, augment=No
   """
   builder = _prepared(manual_dir, data_dir, crop)
   birds = _load(builder, split, ["image", "captions", "class"])
-  logging.info("cub: %d photos in '%s', from %s", len(birds["image"]), split, builder.data_dir)
+  logging.debug("cub: %d photos in '%s', from %s", len(birds["image"]), split, builder.data_dir)
   labels = {"class": birds["class"]}
   return examples.images_with_captions(
     "cub", birds["image"], birds["captions"].tolist(), labels, tokenizer, augment

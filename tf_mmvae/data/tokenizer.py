@@ -97,12 +97,15 @@ def tokenizer(captions, run_dir=None, min_count=3, length=32):
   path = None if run_dir is None else os.path.join(run_dir, "vocabulary.txt")
   if path is not None and tf.io.gfile.exists(path):
     words = _read_words(path)
-    _check_words(words, path)
+    _check_words(words, path, ": put back the file that the run wrote, or give another --run_dir")
     return Tokenizer(words, length)
   sentences = captions()
   words = count_words(sentences, min_count)
   if not words:
-    raise ValueError(f"no word occurs more than {min_count} times in the {len(sentences)} captions")
+    raise ValueError(
+      f"no word occurs more than {min_count} times in the {len(sentences)} captions: look at the "
+      "captions, or lower tokenizer.tokenizer.min_count"
+    )
   made = Tokenizer(words, length)
   if path is not None:
     _write_words(path, words)
@@ -126,15 +129,15 @@ def _table(keys, values, default):
   return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), default)
 
 
-def _check_words(words, source):
+def _check_words(words, source, remedy=""):
   if not words:
-    raise ValueError(f"{source} holds no words")
+    raise ValueError(f"{source} holds no words{remedy}")
   if "" in words:
-    raise ValueError(f"{source} holds an empty word")
+    raise ValueError(f"{source} holds an empty word{remedy}")
   counts = collections.Counter([*SPECIALS, *words])
   repeated = [word for word, count in counts.items() if count > 1]
   if repeated:
-    raise ValueError(f"{source} repeats the word '{repeated[0]}'")
+    raise ValueError(f"{source} repeats the word '{repeated[0]}'{remedy}")
 
 
 def _read_words(path):

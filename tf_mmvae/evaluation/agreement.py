@@ -32,6 +32,11 @@ class Agreement:
     self._num_examples, self._batch_size, self._seed = num_examples, batch_size, seed
     self._groups = groups
 
+  def check(self, model):
+    """Raises ValueError for readers or tokenizers of modalities that the model does not have."""
+    model.check_names(self._readers, "Agreement's readers")
+    model.check_names(self._tokenizers, "Agreement's tokenizers")
+
   def __call__(self, model, dataset):
     """{"source_to_target/attribute": (share, standard error, number)}, its chance and ceiling."""
     num = min(self._num_examples, dataset.num_examples)

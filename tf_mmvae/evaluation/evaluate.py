@@ -17,6 +17,17 @@ class Evaluation:
     """
     self._dataset, self._metrics = dataset, metrics
 
+  def what(self):
+    """What is measured on what, in words."""
+    return (f"{', '.join(self._metrics) or 'no metric'} on {self._dataset.name}, "
+            f"{self._dataset.num_examples:,} examples")
+
+  def check(self, model):
+    """Raises the ValueError of a metric that finds the model unfit for it, before all the work."""
+    for metric in self._metrics.values():
+      if hasattr(metric, "check"):
+        metric.check(model)
+
   def __call__(self, model, results_dir):
     """{name: {figure: (value, standard error, number)}}.
 

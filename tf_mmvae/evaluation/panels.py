@@ -39,6 +39,10 @@ class Panel:
     self._x, _ = next(iter(dataset.subset(positions).batches(num_examples)))
     self._draw = tf.function(self._draw_all)  # traced once a model
 
+  def check(self, model):
+    """Raises ValueError if the tokenizers are of modalities that the model does not have."""
+    model.check_names(self._tokenizers, "Panel's tokenizers")
+
   def __call__(self, model):
     """{"panels/NAME": uint8 [H, W, 3]}, and {"text/NAME": Markdown} where words were decoded."""
     values = {}

@@ -26,6 +26,10 @@ class Exporter:
     """`tokenizers`: {modality: object with `encode`, `decode` and `tables`} of those in words."""
     self.tokenizers = tokenizers or {}
 
+  def check(self, model):
+    """Raises ValueError if the tokenizers are of modalities that the model does not have."""
+    model.check_names(self._tokenizers, "Exporter's tokenizers")
+
   def __call__(self, model, directory):
     """Writes the SavedModel to a directory, whole: if saving fails, the old one stays.
 

@@ -1,15 +1,15 @@
 """`train`, the function that a gin file configures."""
 
+import math
 import os
 import signal
-import sys
 import time
 
 import keras
 import tensorflow as tf
-import tqdm
 
 from tf_mmvae.run_dir import RunDir
+from tf_mmvae.training import notes
 from tf_mmvae.training.checkpoints import Checkpoints
 from tf_mmvae.training.summaries import Summaries
 from tf_mmvae.training.trainer import Trainer
@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 def train(model, estimator, optimizer, train_data, validation_data, run_dir, seed, num_steps,
           num_samples, batch_size, clip_norm=None, log_every=50, evaluate_every=500,
-          checkpoint_every=500, look=None, knobs=None, max_skipped=20, strategy=None,
+          checkpoint_every=500, look=None, knobs=None, max_skipped=20, strategy=None, on_model=None,
           on_first_step=None):
   """Trains a model, or goes on with a run that was interrupted.
 
@@ -52,18 +52,25 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
     knobs: {name: number, string or bool}, a row of TensorBoard's HParams page; or None.
     max_skipped: so many non-finite steps on end stop the run.
     strategy: `tf.distribute.Strategy`; None is MirroredStrategy over the local devices.
+    on_model: called with the model before anything is restored or written.
     on_first_step: called without arguments once a step has been traced.
 
   Raises:
     Stopped: after SIGTERM or SIGINT, the state saved.
     ArithmeticError: if non-finite steps persist.
-    ValueError: for a number below 1, a batch size that the replicas cannot share, or a checkpoint
-      that cannot be restored.
+    ValueError: for a number that makes no sense, a batch size that the replicas cannot share, or a
+      checkpoint that cannot be restored.
   """
-  for name, number in {"num_steps": num_steps, "num_samples": num_samples,
-                       "batch_size": batch_size}.items():
+  for name, number in {
+      "num_steps": num_steps, "num_samples": num_samples, "batch_size": batch_size,
+      "log_every": log_every, "evaluate_every": evaluate_every,
+      "checkpoint_every": checkpoint_every, "max_skipped": max_skipped}.items():
     if not isinstance(number, int) or number < 1:
-      raise ValueError(f"{name} must be a whole number of at least 1, got {number}")
+      raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+  if not isinstance(seed, int):
+    raise ValueError(f"seed must be a whole number, got {seed!r}")
+  if clip_norm is not None and not (isinstance(clip_norm, (int, float)) and clip_norm > 0):
+    raise ValueError(f"clip_norm must be a number above 0, or None, got {clip_norm!r}")
   strategy = strategy or _local_strategy()
   if batch_size % strategy.num_replicas_in_sync:
     raise ValueError(f"batch_size {batch_size} cannot be shared by "
@@ -72,11 +79,20 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
   keras.utils.set_random_seed(seed)
   with strategy.scope():
     model, optimizer = model(), optimizer()
+  rate = optimizer.get_config()["learning_rate"]
+  if isinstance(rate, float) and not 0 < rate < math.inf:  # a schedule may well begin at 0
+    raise ValueError(f"the learning rate must be a number above 0, got {rate:.6g}")
+  if on_model:
+    on_model(model)
   trainer = Trainer(model, estimator, optimizer, strategy, num_samples, seed, clip_norm)
   loop = _Loop(trainer, Checkpoints(run, model, optimizer), Summaries(run.events),
                validation_data.batches(batch_size), look, max_skipped)
   first = loop.checkpoints.resume()
-  if first < num_steps:
+  if first >= num_steps:
+    print(notes.finished(run, first))
+  else:
+    print("\n".join(notes.beginning(run, model, estimator, train_data, validation_data, first,
+                                    num_steps, num_samples, batch_size, strategy)), flush=True)
     if knobs:
       loop.summaries.knobs(
           os.path.basename(run.path), knobs, ["held_out/objective", "held_out/bound"])
@@ -102,8 +118,7 @@ class _Loop:
   def run(self, data, first, num_steps, log_every, evaluate_every, checkpoint_every, on_first_step):
     self.summaries.begin(first)
     handlers = {s: signal.signal(s, self._note_signal) for s in (signal.SIGTERM, signal.SIGINT)}
-    bar = tqdm.tqdm(total=num_steps, initial=first, unit="step", dynamic_ncols=True,
-                    mininterval=0.5 if sys.stderr.isatty() else 30, desc="training")
+    bar = notes.Progress(num_steps, first)
     started, since = time.monotonic(), first
     try:
       for step, (x, _) in zip(range(first, num_steps), data):  # noqa: B905 (data has no end)
@@ -112,7 +127,7 @@ class _Loop:
         self._count_skipped(metrics, done)
         if step == first and on_first_step:
           on_first_step()
-        bar.update()
+        bar.update(float(metrics["bound"]))
         last = done == num_steps
         if done % log_every == 0 or last:
           values = {name: float(value) for name, value in metrics.items()}
@@ -120,7 +135,6 @@ class _Loop:
           values["steps_per_second"] = (done - since) / (now - started)
           values["skipped_steps"] = float(self.checkpoints.skipped.numpy())
           self.summaries.show({f"train/{name}": v for name, v in values.items()}, done)
-          bar.set_postfix(bound=f"{values['bound']:.1f}", refresh=False)
           started, since = now, done
         if done % evaluate_every == 0 or last:
           self._evaluate(done, bar)
@@ -128,7 +142,7 @@ class _Loop:
           self.checkpoints.save(done)
           if not last:
             self.summaries.begin(done)
-        if self._signal and not last:
+        if self._signal:
           raise Stopped(done, self._signal)
     finally:
       bar.close()
@@ -162,3 +176,4 @@ class _Loop:
       if self._look:
         self.summaries.show(self._look(self.trainer.model), done)
     self.summaries.flush()
+    bar.paused()
