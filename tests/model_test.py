@@ -100,7 +100,7 @@ def test_unknown_modality_in_the_mask_is_refused(trio):
   with pytest.raises(ValueError) as error:
     model.posterior({"a": x["a"]}, {"z": MASK["a"]})
   assert str(error.value) == (
-      "mask names ['z'], but the model's modalities are ['a', 'b', 'c']: correct the name, or "
+      "mask for ['z'], but the model's modalities are ['a', 'b', 'c']: correct the name, or "
       "add the modality")
 
 

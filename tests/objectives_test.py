@@ -353,7 +353,7 @@ def test_unknown_likelihood_weight_is_refused(pair, estimator):
   with pytest.raises(ValueError) as error:
     estimator(iwae, {"a": 1., "z": 1.})(pair.model(), pair.sample(1), noise)
   assert str(error.value) == (
-      "likelihood_weights names ['z'], but the model's modalities are ['a', 'b']: correct the "
+      "likelihood_weights for ['z'], but the model's modalities are ['a', 'b']: correct the "
       "name, or add the modality")
 
 

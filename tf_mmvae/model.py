@@ -102,7 +102,7 @@ class MultimodalVAE(keras.Model):
     """Raises ValueError if some of the names are of no modality; `what` holds them."""
     unknown = sorted(set(names) - set(self.modalities))
     if unknown:
-      raise ValueError(f"{what} names {unknown}, but the model's modalities are "
+      raise ValueError(f"{what} for {unknown}, but the model's modalities are "
                        f"{list(self.modalities)}: correct the name, or add the modality")
 
   def any_present(self, x, mask):

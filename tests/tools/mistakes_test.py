@@ -90,14 +90,14 @@ def test_in_a_flag(tmp_path, args, sentence):
     ("BATCH_SIZE = '4'", "batch_size must be a whole number of at least 1, got '4'"),
     ("LEARNING_RATE = -0.1", "the learning rate must be a number above 0, got -0.1"),
     ("LATENT_DIM = 0", "latent_dim must be a whole number of at least 1, got 0"),
-    ('panels.Panel.tokenizers = {"imge": %TOKENIZER}', "Panel's tokenizers names ['imge'], but the "
+    ('panels.Panel.tokenizers = {"imge": %TOKENIZER}', "Panel's tokenizers for ['imge'], but the "
      "model's modalities are ['image', 'sentence']: correct the name, or add the modality"),
-    ('saved_model.Exporter.tokenizers = {"imge": %TOKENIZER}', "Exporter's tokenizers names ['im"),
+    ('saved_model.Exporter.tokenizers = {"imge": %TOKENIZER}', "Exporter's tokenizers for ['im"),
     ('agreement.Agreement.readers = {"imge": @toy_birds_readers.read_pictures}',
-     "Agreement's readers names ['imge'], but"),
-    ('agreement.Agreement.tokenizers = {"imge": %TOKENIZER}', "Agreement's tokenizers names ['img"),
+     "Agreement's readers for ['imge'], but"),
+    ('agreement.Agreement.tokenizers = {"imge": %TOKENIZER}', "Agreement's tokenizers for ['img"),
     ('objectives.DoublyReparameterised.likelihood_weights = {"imge": 1.0}',
-     "likelihood_weights names ['imge'], but the model's modalities are ['image', 'sentence']"),
+     "likelihood_weights for ['imge'], but the model's modalities are ['image', 'sentence']"),
     ("IMAGE_SHAPE = (32, 32, 3)", "modality 'image': expected observations of shape [32, 32, 3], "
      "got [64, 64, 3]: make its shape and that of the data agree"),
     ("tokenizer.tokenizer.length = 10", "modality 'sentence': expected observations of shape [6], "
@@ -342,7 +342,8 @@ def test_no_space(copy, small_files, size, named):
                       "last checkpoint, which is kept")
   after = runs.files(copy.path)
   for name in before.keys() - {"config.gin"}:
-    assert before[name] == after[name], name
+    if not name.endswith(".knobs"):  # written anew at each start
+      assert before[name] == after[name], name
   assert runs.last_step(copy.checkpoints) == 20
 
 

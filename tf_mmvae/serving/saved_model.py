@@ -28,7 +28,7 @@ class Exporter:
 
   def check(self, model):
     """Raises ValueError if the tokenizers are of modalities that the model does not have."""
-    model.check_names(self._tokenizers, "Exporter's tokenizers")
+    model.check_names(self.tokenizers, "Exporter's tokenizers")
 
   def __call__(self, model, directory):
     """Writes the SavedModel to a directory, whole: if saving fails, the old one stays.
