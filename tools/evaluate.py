@@ -29,7 +29,8 @@ def main():
   print(f"Measuring {run.path}, weights after step {step:,}: {evaluation.what()}")
   print(table(evaluation(model, run.results)))
   print(f"Figures: {run.results}")
-  print("Pictures: " + " ".join(panel.write(model, run.results)))
+  first, *others = panel.write(model, run.results)
+  print(f"Pictures: {first}, and {len(others)} beside it")
 
 
 if __name__ == "__main__":

@@ -63,12 +63,12 @@ def _train(run):
   print(f"Best: step {step:,}, held-out objective {best:.2f} nats" if math.isfinite(best) else
         f"Step {step:,}, the last: no held-out objective was finite")
   exporter(model, run.export)
-  pictures = panel.write(model, run.results)
+  first, *others = panel.write(model, run.results)
   print(table(evaluation(model, run.results)))
   print(f"Figures: {run.results}\nSavedModel: {run.export}\nNext:")
   for line in experiment.next_commands(run):
     print(f"  {line}")
-  print(f"Pictures to look at: {' '.join(pictures)}")
+  print(f"Pictures to look at: {first}, and {len(others)} beside it")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import ast
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -142,7 +143,8 @@ def test_what_is_said_at_the_end():
       f"--manual_dir={runs.scratch() / 'manual'}",
       f"  {bin_dir}/python tools/generate.py --run_dir={run.path}",
       f"  {bin_dir}/tensorboard --logdir {run.events}",
-      f"Pictures to look at: {run.results}/translations.png {run.results}/prior.png"]
+      f"Pictures to look at: {run.results}/translations.png, and 5 beside it"]
+  assert len(list(pathlib.Path(run.results).glob("*.png"))) == 6
   code, printed = runs.call_here("evaluate.py", f"--run_dir={run.path}", data)
   assert code == 0
   assert printed.startswith(f"Measuring {run.path}, weights after step 20: ")
