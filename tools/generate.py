@@ -115,7 +115,9 @@ def _title(given, inputs, ends):
   """What the table is called: the inputs, or the folder or file that holds them."""
   from tf_mmvae.evaluation.observations import file_name
   if len(inputs) > 1:
-    return file_name(os.path.basename(given[0].rstrip("/")).split("=", 1)[-1].split(".")[0])
+    path = given[0].split("=", 1)[1].removeprefix("@").rstrip("/")
+    name = os.path.basename(path)
+    return file_name(name if os.path.isdir(os.path.expanduser(path)) else os.path.splitext(name)[0])
   return "-to-".join(_name(sources) for sources in inputs + ends) or "prior"
 
 

@@ -125,6 +125,13 @@ def test_a_file_of_texts_and_one_picture(tmp_path, photos):
   assert [line["given"]["sentence"] for line in lines[::2]] == ["a small red bird.", "a blue bird."]
 
 
+def test_a_folder_keeps_its_whole_name(tmp_path, photos):
+  folder = tmp_path / "029.Crow"
+  shutil.copytree(photos, folder)
+  files = ask(tmp_path, f"--given=image={folder}/", "--num=1")[2]
+  assert list(files) == ["029.Crow-table.png", "029.Crow.jsonl"]
+
+
 def test_an_interpolation(tmp_path, photos):
   code, printed, files, lines = ask(
       tmp_path, f"--given=image={photos}/a.png", "--to=sentence=a blue bird.", "--num=3")

@@ -3,7 +3,6 @@
 import json
 import os
 
-import numpy as np
 from PIL import Image
 
 from tf_mmvae.evaluation.drawing import draw_table
@@ -60,7 +59,8 @@ class Answers:
     number = f"-{len(self._pages) + 1}" if self._pages else ""
     path = self._free(f"{self._title}-table{number}.png")
     columns = {title: [row[title] for row in self._rows] for title in self._rows[0]}
-    Image.fromarray(np.asarray(draw_table(columns))).save(path)
+    given = [title for title in columns if title.startswith("given ")]
+    Image.fromarray(draw_table(columns, given)).save(path)
     self._pages.append(path)
     self._rows = []
 
