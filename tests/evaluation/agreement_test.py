@@ -179,3 +179,20 @@ def test_three_modalities_score_every_pair_and_each_source_is_traced_once():
   assert pairs == {f"{a}_to_{b}" for a in names for b in names if a != b}
   assert {values[f"{pair}/colour"][0] for pair in pairs} == {1.}
   assert values["image_to_sound/size"] == (1., 0., NUM)
+
+
+def test_errors_are_over_groups():
+  """Four copies of each example of a useless model say no more than one."""
+  copies = [np.repeat(values[:100], 4) for values in (COLOURS, SIZES)]
+  rows = examples(*copies)
+
+  def read(i):
+    x, y = rows.read(i)
+    return x, {**y, "index": i // 4}
+
+  dataset = Examples("copies", 400, read)
+  figure = "image_to_sentence/colour"
+  expected = agreement()(model(useless=True), examples(COLOURS[:100], SIZES[:100]))[figure]
+  found = agreement(groups="index")(model(useless=True), dataset)[figure]
+  np.testing.assert_allclose(found, (*expected[:2], 400), rtol=1e-6)
+  assert agreement()(model(useless=True), dataset)[figure][1] < 0.6 * expected[1]

@@ -71,6 +71,19 @@ def test_some_examples_evenly_spread(single):
   assert num == 3
 
 
+def test_errors_are_over_groups(single):
+  """Each example three times, in batches that cut the groups: as if there were one of each."""
+  x = single.sample(6)
+  copies = {name: tf.repeat(value, 3, axis=0) for name, value in x.items()}
+  dataset = Examples("groups", 18, lambda i: (
+      {n: tf.gather(v, i) for n, v in copies.items()}, {"index": i // 3}))
+  _, error, _ = held_out.HeldOut(PLAIN, 2)(single.model(), examples(x))["elbo"]
+  grouped = held_out.HeldOut(PLAIN, 2, batch_size=4, groups="index")(single.model(), dataset)
+  np.testing.assert_allclose(grouped["elbo"][1:], (error, 18), rtol=1e-4)
+  alone = held_out.HeldOut(PLAIN, 2, batch_size=4)(single.model(), dataset)
+  assert alone["elbo"][1] < 0.7 * error
+
+
 def test_more_examples_asked_than_there_are(single):
   x = single.sample(4)
   mean, _, num = held_out.HeldOut(PLAIN, 2, num_examples=9)(single.model(), examples(x))["iwae"]

@@ -198,6 +198,23 @@ def test_best_has_the_highest_held_out_objective(tmp_path, monkeypatch):
   assert runs.state(done.checkpoints)["best_step/.ATTRIBUTES/VARIABLE_VALUE"] == 4
 
 
+def test_moving_averages_are_what_is_evaluated_looked_at_and_best(tmp_path):
+  """And the last checkpoint holds the weights themselves, beside them."""
+  seen = []
+
+  def look(model):
+    seen.append([v.numpy().copy() for v in model.trainable_variables])
+    return {}
+
+  done = run(tmp_path, num_steps=3, evaluate_every=3, look=look,
+             optimizer=lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5))
+  best, last = ({name: value for name, value in runs.state(directory).items()
+                 if "_trainable_variables" in name} for directory in (done.best, done.checkpoints))
+  assert any(not np.allclose(value, last[name]) for name, value in best.items())
+  for value in best.values():
+    assert any(np.array_equal(weights, value) for weights in seen[0])
+
+
 def test_best_is_that_of_the_events(tmp_path):
   """A learning rate that overshoots: the last is not the best."""
   done = run(tmp_path, optimizer=lambda: keras.optimizers.SGD(0.5), evaluate_every=1)
