@@ -21,6 +21,7 @@ class RunDir:
     events/          TensorBoard
     results/         pictures and figures
     export/1/        SavedModel
+    generated/       what tools/generate.py was asked for
     lock             held by the process that trains
 
   Raises:
