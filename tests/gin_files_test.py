@@ -62,7 +62,7 @@ def test_a_second_time_does_not_train_again(name):
   assert (pathlib.Path(run.export) / "saved_model.pb").is_file()
 
 
-SHARED = {"image_and_sentence.gin"}  # what experiments include themselves
+SHARED = {"image_and_sentence.gin", "training.gin"}  # what experiments include themselves
 OF_SOME = {"cub_published.gin": ["cub_tiny.gin"],
            "captions_missing.gin": ["cub_tiny.gin", "toy_birds_tiny.gin"]}
 PARTS = [(path.name, experiment) for path in sorted((GIN / "parts").glob("*.gin"))

@@ -31,6 +31,35 @@ def test_pictures_are_in_the_unit_interval(network):
   assert 0 <= pictures.min() < pictures.max() <= 1
 
 
+@pytest.mark.parametrize("shape, sides", [
+    ((28, 28, 3), [(4, 4), (7, 7), (14, 14), (28, 28)]),
+    ((31, 18, 1), [(4, 3), (8, 5), (16, 9), (31, 18)])])
+def test_odd_kernels_make_sides_that_do_not_halve(shape, sides):
+  """The same sides on the way up as on the way down."""
+  encoder = images.ConvEncoder(2, [2, 3, 4], kernel_size=3)
+  encoder(tf.zeros([1, *shape]))
+  decoder = images.ConvDecoder(shape, [4, 3, 2], kernel_size=3)
+  assert decoder(tf.zeros([5, 2])).shape == [5, *shape]
+  down = [layer.output.shape[1:3] for layer in encoder.body.layers[:3]]
+  up = [layer.output.shape[1:3] for layer in decoder.body.layers if len(layer.output.shape) == 4]
+  assert (down, up) == (sides[2::-1], sides)
+  with pytest.raises(ValueError, match=f"multiples of 8, got {shape[0]}x{shape[1]}: give other sides"):
+    images.ConvDecoder(shape, [4, 3, 2])
+
+
+def test_a_decoder_may_make_any_numbers():
+  decoder = images.ConvDecoder((8, 8, 3), [4], final_activation=None)
+  values = np.asarray(decoder(100 * tf.random.stateless_normal([20, 2], [0, 0])))
+  assert values.min() < 0 and values.max() > 1
+
+
+def test_hidden_units_are_a_layer_before_the_head():
+  encoder = images.ConvEncoder(2, [3], hidden_units=5)
+  encoder(tf.zeros([1, 8, 8, 3]))
+  kernels = [tuple(v.shape) for v in encoder.variables if v.name == "kernel"]
+  assert kernels == [(4, 4, 3, 3), (4 * 4 * 3, 5), (5, 4)]
+
+
 def test_layers_are_as_many_as_the_filters():
   encoder, decoder = images.ConvEncoder(2, [2, 3]), images.ConvDecoder((8, 8, 3), [3, 2])
   encoder(tf.zeros([1, 8, 8, 3]))
@@ -61,7 +90,7 @@ def test_initial_kernels_may_be_those_of_pytorch():
   initial = {"class_name": "VarianceScaling",
              "config": {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"}}
   encoder = images.ConvEncoder(64, [16, 16, 16], kernel_initializer=initial)
-  decoder = images.ConvDecoder((32, 32, 1), [16, 16, 16], True, kernel_initializer=initial)
+  decoder = images.ConvDecoder((32, 32, 1), [16, 16, 16], shared_bias=True, kernel_initializer=initial)
   encoder(tf.zeros([1, 32, 32, 3]))
   decoder(tf.zeros([1, 64]))
   for network in (encoder, decoder):
@@ -100,8 +129,8 @@ def test_decoder_refuses_sides_that_do_not_fit(shape):
 @pytest.mark.parametrize("network, z_or_x", [
     (images.ConvEncoder(2, [2, 3], name="reader"), tf.zeros([1, 8, 8, 3])),
     (images.ConvDecoder((8, 8, 3), [3, 2], name="painter"), tf.zeros([1, 2])),
-    (images.ConvEncoder(2, [2, 3], "he_normal"), tf.zeros([1, 8, 8, 3])),
-    (images.ConvDecoder((8, 8, 3), [3, 2], True, "he_normal"), tf.zeros([1, 2])),
+    (images.ConvEncoder(2, [2, 3], 3, 4, "he_normal"), tf.zeros([1, 8, 8, 3])),
+    (images.ConvDecoder((7, 8, 3), [3, 2], 3, True, None, "he_normal"), tf.zeros([1, 2])),
     (images.PatchDecoder((8, 8, 3), [3, 2], 2, name="painter"), tf.zeros([1, 2]))])
 def test_config_round_trip(network, z_or_x):
   network(z_or_x)

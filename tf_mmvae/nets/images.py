@@ -1,24 +1,28 @@
-"""Convolutional networks for pictures whose sides are multiples of a power of two."""
+"""Convolutional networks for pictures."""
 
 import keras
 
 
 class ConvEncoder(keras.Model):
-  """Pictures [B, H, W, C] -> raw parameters [B, 2 D] by 4x4 convolutions of stride 2 and one head.
+  """Pictures [B, H, W, C] -> raw parameters [B, 2 D] by convolutions of stride 2 and one head.
 
-  With filters (64, 128, 256, 512) these are the picture networks of Shi et al. (2019) for CUB.
-  `kernel_initializer` is a name of Keras, or a dict of `class_name` and `config`.
+  With filters (64, 128, 256, 512) these are the picture networks of Shi et al. (2019) for CUB, with
+  (32, 64, 128) those for SVHN. `hidden_units` is the width of a dense layer before the head, or
+  None. `kernel_initializer` is a name of Keras, or a dict of `class_name` and `config`.
   """
 
-  def __init__(self, latent_dim, filters, kernel_initializer="glorot_uniform", **kwargs):
+  def __init__(self, latent_dim, filters, kernel_size=4, hidden_units=None,
+               kernel_initializer="glorot_uniform", **kwargs):
     super().__init__(**kwargs)
     self._config = {"latent_dim": latent_dim, "filters": tuple(filters),
+                    "kernel_size": kernel_size, "hidden_units": hidden_units,
                     "kernel_initializer": kernel_initializer}
-    initial = {"kernel_initializer": kernel_initializer}
+    kinds = {"activation": "relu", "kernel_initializer": kernel_initializer}
     self.body = keras.Sequential(
-        [keras.layers.Conv2D(n, 4, 2, "same", activation="relu", **initial) for n in filters]
-        + [keras.layers.Flatten()])
-    self.head = keras.layers.Dense(2 * latent_dim, **initial)
+        [keras.layers.Conv2D(n, kernel_size, 2, "same", **kinds) for n in filters]
+        + [keras.layers.Flatten()]
+        + [keras.layers.Dense(n, **kinds) for n in [hidden_units] if n])
+    self.head = keras.layers.Dense(2 * latent_dim, kernel_initializer=kernel_initializer)
 
   def call(self, x, training=False):
     return self.head(self.body(x, training=training))
@@ -28,24 +32,29 @@ class ConvEncoder(keras.Model):
 
 
 class ConvDecoder(keras.Model):
-  """Latents [N, D] -> pictures [N, *shape] in [0, 1] by transposed convolutions of stride 2.
+  """Latents [N, D] -> pictures [N, *shape] by transposed convolutions of stride 2.
 
   `filters` run from the smallest picture to the largest; one more layer makes the picture itself.
+  A side is half the next one's, rounded up; an odd one needs an odd `kernel_size`.
   The first layer has a bias for each number that it makes or, with `shared_bias`, one a filter, as
-  Shi et al. (2019) have it. `kernel_initializer` as in `ConvEncoder`.
+  Shi et al. (2019) have it. `final_activation` "sigmoid" keeps pictures in [0, 1], None lets them
+  be any numbers. `kernel_initializer` as in `ConvEncoder`.
   """
 
-  def __init__(self, shape, filters, shared_bias=False, kernel_initializer="glorot_uniform",
-               **kwargs):
+  def __init__(self, shape, filters, kernel_size=4, shared_bias=False, final_activation="sigmoid",
+               kernel_initializer="glorot_uniform", **kwargs):
     super().__init__(**kwargs)
-    self._config = {"shape": tuple(shape), "filters": tuple(filters), "shared_bias": shared_bias,
+    self._config = {"shape": tuple(shape), "filters": tuple(filters), "kernel_size": kernel_size,
+                    "shared_bias": shared_bias, "final_activation": final_activation,
                     "kernel_initializer": kernel_initializer}
-    height, width, channels = shape
+    *sides, channels = shape
     step = 2 ** len(filters)
-    if height % step or width % step:
+    if kernel_size % 2 == 0 and any(side % step for side in sides):
       raise ValueError(f"ConvDecoder: {len(filters)} layers of stride 2 need sides that are "
-                       f"multiples of {step}, got {height}x{width}")
-    first = (height // step, width // step, filters[0])
+                       f"multiples of {step}, got {sides[0]}x{sides[1]}: give other sides, or an "
+                       "odd kernel_size")
+    sizes = [[-(-side // 2**n) for side in sides] for n in range(len(filters), -1, -1)]
+    first = (*sizes[0], filters[0])
     kinds = {"activation": "relu", "kernel_initializer": kernel_initializer}
     transposed = keras.layers.Conv2DTranspose
     if shared_bias:
@@ -53,9 +62,14 @@ class ConvDecoder(keras.Model):
     else:
       start = [keras.layers.Dense(first[0] * first[1] * first[2], **kinds),
                keras.layers.Reshape(first)]
-    self.body = keras.Sequential(
-        start + [transposed(n, 4, 2, "same", **kinds) for n in filters[1:]]
-        + [transposed(channels, 4, 2, "same", **{**kinds, "activation": "sigmoid"})])
+    layers = [transposed(n, kernel_size, 2, "same", self._padding(size), **kinds)
+              for n, size in zip([*filters[1:], channels], sizes[1:], strict=True)]
+    layers[-1].activation = keras.activations.get(final_activation)
+    self.body = keras.Sequential(start + layers)
+
+  def _padding(self, size):
+    """What makes an odd kernel end at these sides and not one pixel before."""
+    return None if self._config["kernel_size"] % 2 == 0 else [1 - side % 2 for side in size]
 
   def call(self, z, training=False):
     return self.body(z, training=training)

@@ -1,0 +1,55 @@
+"""Fully connected networks, for vectors and small pictures."""
+
+import math
+
+import keras
+
+
+class DenseEncoder(keras.Model):
+  """Observations [B, ...] -> raw parameters [B, 2 D] by dense layers and one head.
+
+  With units (400,) it is the MNIST network of Shi et al. (2019). `kernel_initializer` is a name of
+  Keras, or a dict of `class_name` and `config`.
+  """
+
+  def __init__(self, latent_dim, units=(400,), activation="relu",
+               kernel_initializer="glorot_uniform", **kwargs):
+    super().__init__(**kwargs)
+    self._config = {"latent_dim": latent_dim, "units": tuple(units), "activation": activation,
+                    "kernel_initializer": kernel_initializer}
+    initial = {"kernel_initializer": kernel_initializer}
+    self.body = keras.Sequential(
+        [keras.layers.Flatten()]
+        + [keras.layers.Dense(n, activation, **initial) for n in units])
+    self.head = keras.layers.Dense(2 * latent_dim, **initial)
+
+  def call(self, x, training=False):
+    return self.head(self.body(x, training=training))
+
+  def get_config(self):
+    return {**super().get_config(), **self._config}
+
+
+class DenseDecoder(keras.Model):
+  """Latents [N, D] -> observations [N, *shape] by dense layers.
+
+  `final_activation` is that of the observation: "sigmoid" for pictures in [0, 1], None for vectors.
+  """
+
+  def __init__(self, shape, units=(400,), activation="relu", final_activation=None,
+               kernel_initializer="glorot_uniform", **kwargs):
+    super().__init__(**kwargs)
+    self._config = {"shape": tuple(shape), "units": tuple(units), "activation": activation,
+                    "final_activation": final_activation,
+                    "kernel_initializer": kernel_initializer}
+    initial = {"kernel_initializer": kernel_initializer}
+    self.body = keras.Sequential(
+        [keras.layers.Dense(n, activation, **initial) for n in units]
+        + [keras.layers.Dense(math.prod(shape), final_activation, **initial),
+           keras.layers.Reshape(tuple(shape))])
+
+  def call(self, z, training=False):
+    return self.body(z, training=training)
+
+  def get_config(self):
+    return {**super().get_config(), **self._config}
