@@ -75,7 +75,7 @@ class Examples:
         index=i % self.num_examples,
         seed=seeds,
         max_index=tf.constant(self.num_examples - 1, tf.int64),
-        rounds=4,
+        rounds=8,  # with the 4 of `index_shuffle`, neighbours stay at nearly equal distances
       )
       x, y, mask = self.read(position)
       if self.augment is not None:

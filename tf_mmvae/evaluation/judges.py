@@ -1,0 +1,102 @@
+"""Classifiers that judge what a model generates: trained once on true data, then kept."""
+
+import hashlib
+import os
+
+import keras
+import numpy as np
+from absl import logging
+
+
+class Classifier:
+  """A convolutional network that tells the class of pictures.
+
+  It is trained on true examples when it is first asked, and kept as
+  `<run_dir>/judges/<modality>-<hash>.weights.h5`; another data set, seed or size is another hash.
+  Its accuracy is what `Agreement` calls the ceiling.
+
+  Two convolutions with pooling, one hidden layer with dropout, as Shi et al. (2019) judge digits;
+  with filters (10, 20) and 50 hidden units it is theirs.
+  """
+
+  def __init__(self, dataset, modality, label, num_classes, run_dir=None, filters=(32, 64),
+               hidden_units=128, num_steps=1200, batch_size=128, learning_rate=0.001, seed=0):
+    """Sets what it learns; nothing is read before the first call.
+
+    Args:
+      dataset: `Examples` to learn from, such as the training split.
+      modality: the pictures, float [H, W, C] in [0, 1].
+      label: the classes in y, integers from 0 to `num_classes` - 1.
+      num_classes: how many there are.
+      run_dir: path of the run that keeps the weights; None keeps none.
+      filters: of the two convolutions.
+      hidden_units: of the hidden layer.
+      num_steps: batches to learn from.
+      batch_size: examples each.
+      learning_rate: of Adam, falling to 0 along a cosine.
+      seed: of the weights and the order of the examples.
+    """
+    self._dataset, self._modality, self._label = dataset, modality, label
+    self._run_dir, self._num_classes, self._seed = run_dir, num_classes, seed
+    self._filters, self._hidden_units = tuple(filters), hidden_units
+    self._num_steps, self._batch_size = num_steps, batch_size
+    self._learning_rate = learning_rate
+    self._network = None
+
+  def __call__(self, pictures):
+    """float [N, H, W, C] -> {label: int [N]}."""
+    if self._network is None:
+      self._network = self._restored() if self._is_kept() else self._trained()
+    logits = self._network.predict(pictures, 500, verbose=0)
+    return {self._label: np.argmax(logits, -1)}
+
+  def _path(self):
+    """Where its weights are kept: a name that changes with the data and all that it learns by."""
+    digest = hashlib.sha256(repr((
+        self._dataset.name, self._dataset.num_examples, self._filters, self._hidden_units,
+        self._num_steps, self._batch_size, self._learning_rate, self._seed)).encode())
+    some = np.linspace(0, self._dataset.num_examples - 1, 500).astype(int)
+    for x, y, _ in self._dataset.subset(some).batches(100):
+      digest.update(x[self._modality].numpy().tobytes() + y[self._label].numpy().tobytes())
+    name = f"{self._modality}-{digest.hexdigest()[:16]}.weights.h5"
+    return os.path.join(self._run_dir, "judges", name)
+
+  def _is_kept(self):
+    return self._run_dir is not None and os.path.isfile(self._path())
+
+  def _made(self):
+    layers = keras.layers
+    network = keras.Sequential(
+        [layer for n in self._filters for layer in (
+            layers.Conv2D(n, 5, activation="relu"), layers.MaxPooling2D())]
+        + [layers.Flatten(), layers.Dropout(0.5), layers.Dense(self._hidden_units, "relu"),
+           layers.Dropout(0.5), layers.Dense(self._num_classes)])
+    network.build([None, *self._dataset.batches(1).element_spec[0][self._modality].shape[1:]])
+    return network
+
+  def _restored(self):
+    network = self._made()
+    try:
+      network.load_weights(self._path())
+    except (OSError, ValueError) as error:
+      logging.warning("The judge %s cannot be read (%s): it is trained anew", self._path(), error)
+      return self._trained()
+    return network
+
+  def _trained(self):
+    logging.info("Training a judge of '%s' for a minute or so; it is kept", self._modality)
+    keras.utils.set_random_seed(self._seed)
+    network = self._made()
+    rate = keras.optimizers.schedules.CosineDecay(self._learning_rate, self._num_steps)
+    network.compile(keras.optimizers.Adam(rate),
+                    keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    data = self._dataset.shuffled_batches(self._batch_size, self._seed).map(
+        lambda x, y, _: (x[self._modality], y[self._label]))
+    network.fit(data, steps_per_epoch=self._num_steps, shuffle=False, verbose=0)
+    if self._run_dir is not None:
+      path = self._path()
+      os.makedirs(os.path.dirname(path), exist_ok=True)
+      unfinished = path.replace(".weights.h5", ".unfinished.weights.h5")
+      network.save_weights(unfinished)
+      os.replace(unfinished, path)
+    return network
