@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests import runs
-from tests.data import cub_test
+from tests.data import cub_test, mnist_test, photo_digits_test, svhn_test
 from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.training.train import train
 
@@ -17,15 +17,18 @@ TINY = sorted(path.name for path in GIN.glob("*_tiny.gin"))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def birds():
-  """CUB in small, for those that ask for it."""
-  cub_test.write_source(runs.scratch() / "manual")
+def sources():
+  """CUB, MNIST, SVHN and photographs in small, for those that ask for them."""
+  for source in (cub_test.write_source, mnist_test.write_source, svhn_test.write_source,
+                 photo_digits_test.write_photos):
+    source(runs.scratch() / "manual")
 
 
 def test_every_experiment_has_a_tiny_variant():
   experiments = {path.stem for path in GIN.glob("*.gin")} - {path[:-4] for path in TINY}
   assert experiments == {path.removesuffix("_tiny.gin") for path in TINY}
-  assert experiments >= {"cub", "cub_released", "toy_birds"}
+  assert experiments >= {
+      "cub", "cub_released", "mnist_photo", "mnist_svhn", "polymnist", "toy_birds"}
   for name in experiments:
     assert f'include "gin/{name}.gin"' in (GIN / f"{name}_tiny.gin").read_text()
 
@@ -36,8 +39,9 @@ def test_tiny_variants_train(name):
   assert code == 0, printed
   assert "Traceback" not in printed and "Best: step" in printed
   results = pathlib.Path(run.results)
-  for path in (run.config, run.vocabulary, f"{run.export}/saved_model.pb"):
+  for path in (run.config, f"{run.export}/saved_model.pb"):
     assert pathlib.Path(path).stat().st_size > 0, path
+  assert ("tokenizer.tokenizer" in run.read_config()) == pathlib.Path(run.vocabulary).exists()
   assert list(results.glob("*.png")) and list(results.glob("*.json"))
   assert not list(pathlib.Path(run.path).rglob("*unfinished*"))
   last = runs.last_step(run.checkpoints)
@@ -62,14 +66,28 @@ def test_a_second_time_does_not_train_again(name):
   assert (pathlib.Path(run.export) / "saved_model.pb").is_file()
 
 
-SHARED = {"image_and_sentence.gin", "training.gin"}  # what experiments include themselves
-OF_SOME = {"cub_published.gin": ["cub_tiny.gin"],
-           "captions_missing.gin": ["cub_tiny.gin", "toy_birds_tiny.gin"]}
-PARTS = [(path.name, experiment) for path in sorted((GIN / "parts").glob("*.gin"))
-         if path.name not in SHARED for experiment in OF_SOME.get(path.name, TINY)]
+SHARED = {"digit_pairs.gin", "image_and_sentence.gin", "training.gin"}  # experiments include them
+WITH_SENTENCES = ["cub_tiny.gin", "toy_birds_tiny.gin"]
+OF_SOME = {"cub_published.gin": ["cub_tiny.gin"], "captions_missing.gin": WITH_SENTENCES,
+           "positionwise.gin": [*WITH_SENTENCES, "cub_released_tiny.gin"],
+           "likelihood_table.gin": ["mnist_photo_tiny.gin", "mnist_svhn_tiny.gin"]}
+# Experiments that differ from another one in what no other part touches.
+OF_FEW = {"mnist_svhn_tiny.gin": ["likelihood_table.gin"],
+          "polymnist_tiny.gin": ["mopoe.gin", "mvae.gin", "mvtcae.gin", "mixture_dreg.gin"]}
 
 
-MORE = {"private.gin": ["PRIVATE_DIM = 1"]}
+def parts():
+  """[(part, experiment)] that are tried."""
+  for path in sorted((GIN / "parts").glob("*.gin")):
+    for experiment in OF_SOME.get(path.name, TINY):
+      if path.name not in SHARED and path.name in OF_FEW.get(experiment, [path.name]):
+        yield path.name, experiment
+
+
+PARTS = list(parts())
+
+
+MORE = {"private.gin": ["PRIVATE_DIM = 1"]}  # bindings beside the part
 CHOICES = {  # of each part, by the name of the part
     "bound": {"mvae": "elbo", "mvtcae": "elbo", **{
         name: name for name in ("elbo", "iwae", "iwae_tight")}},
@@ -83,6 +101,7 @@ CHOICES = {  # of each part, by the name of the part
 def test_every_part_says_what_it_is():
   for path in (GIN / "parts").glob("*.gin"):
     assert path.read_text().startswith("# "), path
+    assert path.name in SHARED | {part for part, _ in PARTS}, path
 
 
 @pytest.fixture

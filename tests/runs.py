@@ -48,6 +48,9 @@ def assert_same_state(first, second):
     np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
+OF_THE_CLOCK = {"train/steps_per_second", "train/input_wait"}  # tags that no two runs share
+
+
 def events(directory):
   """{(tag, step): [value, ...]} over all event files: numbers, lists, or bytes of words and
   pictures."""

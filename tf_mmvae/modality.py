@@ -80,6 +80,22 @@ class Modality(keras.layers.Layer):
     return log_px if mask is None else tf.where(mask, log_px, 0.)
 
 
+def views(num, modality, name="view"):
+  """Modalities `view0`, `view1` and so on: alike but for their names and weights.
+
+  Args:
+    num: how many, M.
+    modality: function (name) -> `Modality`.
+    name: what their names begin with.
+
+  Raises:
+    ValueError: if num is below 1.
+  """
+  if not isinstance(num, int) or num < 1:
+    raise ValueError(f"the number of views must be a whole number of at least 1, got {num!r}")
+  return [modality(name=f"{name}{v}") for v in range(num)]
+
+
 def couples_examples(network):
   """Whether what a network makes of an example in training depends on the others of its batch.
 

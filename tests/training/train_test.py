@@ -2,6 +2,7 @@ import os
 import pathlib
 import re
 import signal
+import sys
 import types
 
 import keras
@@ -19,7 +20,8 @@ from tf_mmvae.training.trainer import Trainer
 
 NUM_STEPS = 8
 SCALARS = ["objective", "bound", "log_p_image", "log_p_sentence", "log_q_over_p",
-           "effective_sample_size", "gradient_norm", "steps_per_second", "finite", "skipped_steps"]
+           "effective_sample_size", "gradient_norm", "steps_per_second", "input_wait", "finite",
+           "skipped_steps"]
 KNOBS = ["_hparams_/experiment", "_hparams_/session_start_info"]
 
 
@@ -55,7 +57,7 @@ def assert_same_runs(first, second):
   assert first.keys() == second.keys()
   for key, values in first.items():
     assert len(values) == len(second[key]) == 1, key
-    assert key[0] == "train/steps_per_second" or values == second[key], key
+    assert key[0] in runs.OF_THE_CLOCK or values == second[key], key
 
 
 def test_events(whole):
@@ -67,6 +69,28 @@ def test_events(whole):
   assert found.keys() == expected
   assert all(len(values) == 1 for values in found.values())
   assert [found["train/finite", step] for step in (1, 8)] == [[1.], [1.]]
+
+
+def test_the_share_of_time_that_steps_wait_for_input(tmp_path, monkeypatch):
+  """By a clock that a batch moves by 3 and a step by 1; what comes between takes no time."""
+  now, really = [0.], Trainer.step
+
+  def late(self, data):
+    del self
+    for batch in data:
+      now[0] += 3
+      yield batch
+
+  def step(*arguments):
+    now[0] += 1
+    return really(*arguments)
+
+  monkeypatch.setattr(sys.modules[train.__module__], "time",
+                      types.SimpleNamespace(monotonic=lambda: now[0]))
+  monkeypatch.setattr(tf.distribute.MirroredStrategy, "experimental_distribute_dataset", late)
+  monkeypatch.setattr(Trainer, "step", step)
+  found = runs.events(run(tmp_path, num_steps=3, log_every=2).events)
+  assert {step: found["train/input_wait", step] for step in (2, 3)} == {2: [0.75], 3: [0.75]}
 
 
 def test_knobs_stand_beside_what_was_held_out(whole):
@@ -218,7 +242,7 @@ def test_moving_averages_are_what_is_evaluated_looked_at_and_best(tmp_path):
 
 def test_best_is_that_of_the_events(tmp_path):
   """A learning rate that overshoots: the last is not the best."""
-  done = run(tmp_path, optimizer=lambda: keras.optimizers.SGD(0.5), evaluate_every=1)
+  done = run(tmp_path, optimizer=lambda: keras.optimizers.SGD(1.), evaluate_every=1)
   held_out = {step: values[0] for (tag, step), values in runs.events(done.events).items()
               if tag == "held_out/objective"}
   best = max(held_out, key=held_out.get)

@@ -64,7 +64,7 @@ def _fetched(files, builder, folder, data_dir):
 def _is_kept(manager, url, info):
   """Whether an earlier run has downloaded it; the manager has no public way to ask."""
   path = manager._get_dl_path(tfds.download.Resource(url=url), info.checksum)
-  return path.exists()
+  return tfds.core.download.resource.is_locally_cached(path)
 
 
 def part_of(name, split, parts):

@@ -124,8 +124,8 @@ def _photos(part, manual_dir, data_dir):
   paths = sorted(path for path in folder.glob("*.jpg") if path.name[0] != ".")
   if not paths:
     raise FileNotFoundError(
-      f"{folder} has no *.jpg: put photographs there, such as those of BSDS500, and name the folder "
-      "above photos/ by --manual_dir")
+      f"{folder} has no *.jpg: put photographs there, such as those of BSDS500, and give the "
+      "folder above photos/ as --manual_dir")
   found = []
   for path in paths:
     try:

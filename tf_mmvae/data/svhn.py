@@ -1,4 +1,4 @@
-"""Street View House Numbers (Netzer et al. 2011), cropped, from the official files; and MNIST-SVHN."""
+"""Street View House Numbers (Netzer et al. 2011) from the official files, and MNIST-SVHN."""
 
 import zlib
 

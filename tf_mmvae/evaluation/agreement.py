@@ -15,9 +15,9 @@ class Agreement:
   Cross coherence: for each proper subset of the modalities as sources, each other modality as the
   target, and each attribute that the target's reader knows, from one sample of the sources' joint
   posterior and the decoder's mode, over the examples that have sources and target. Beside it stand
-  the reader's share on the true targets (`ceiling`), and the share against the attributes of another
-  example (`chance`). With three modalities or more there is also their mean over all sources of one
-  number and targets.
+  the reader's share on the true targets (`ceiling`), and the share against the attributes of
+  another example (`chance`). With three modalities or more there is also their mean over all
+  sources of one number and all targets.
 
   Joint coherence: one sample of the prior decoded to all modalities counts where all readers that
   know an attribute see the same; `chance` takes each modality from another sample.

@@ -100,3 +100,8 @@ class Classifier:
       network.save_weights(unfinished)
       os.replace(unfinished, path)
     return network
+
+
+def of_views(num, classifier, name="view"):
+  """{"view0": a judge of its own, ...} for `modality.views`; classifier: function (modality)."""
+  return {f"{name}{v}": classifier(modality=f"{name}{v}") for v in range(num)}

@@ -137,9 +137,13 @@ class _Loop:
     self.summaries.begin(first)
     handlers = {s: signal.signal(s, self._note_signal) for s in (signal.SIGTERM, signal.SIGINT)}
     bar = notes.Progress(num_steps, first)
-    started, since = time.monotonic(), first
+    started, since, waited = time.monotonic(), first, 0.
+    batches = iter(data)
     try:
-      for step, (x, _, mask) in zip(range(first, num_steps), data):  # noqa: B905 (no end)
+      for step in range(first, num_steps):
+        asked = time.monotonic()
+        x, _, mask = next(batches)
+        waited += time.monotonic() - asked
         metrics = self.trainer.step(x, mask, tf.constant(step, tf.int64))
         done = step + 1
         self._count_skipped(metrics, done)
@@ -151,9 +155,10 @@ class _Loop:
           values = {name: float(value) for name, value in metrics.items()}
           now = time.monotonic()
           values["steps_per_second"] = (done - since) / (now - started)
+          values["input_wait"] = waited / (now - started)
           values["skipped_steps"] = float(self.checkpoints.skipped.numpy())
           self.summaries.show({f"train/{name}": v for name, v in values.items()}, done)
-          started, since = now, done
+          started, since, waited = now, done, 0.
         if done % evaluate_every == 0 or last:
           self._evaluate(done, bar)
         if done % checkpoint_every == 0 or last or self._signal:
