@@ -14,7 +14,6 @@ takes for the right digit; the share of prior samples for which it sees one digi
 modalities; seconds a step. Each with the standard error over seeds.
 """
 
-import gzip
 import os
 import pathlib
 import sys
@@ -62,13 +61,10 @@ def cells():
 
 
 def digits(split):
-  """Images float32 [N, 784] in [0, 1] and labels [N] of "train" or "t10k"."""
-  folder = pathlib.Path(MANUAL_DIR.value) / "mnist"
-  found = []
-  for kind, header in (("images-idx3", 16), ("labels-idx1", 8)):
-    with gzip.open(folder / f"{split}-{kind}-ubyte.gz") as file:
-      found.append(np.frombuffer(file.read(), np.uint8, offset=header))
-  return found[0].reshape(-1, 784).astype(np.float32) / 255, found[1].astype(np.int32)
+  """Images float32 [N, 784] in [0, 1] and labels [N] of "train" or "test"."""
+  from tf_mmvae.data import mnist
+  images, labels, _ = mnist.arrays(split, MANUAL_DIR.value)
+  return images.reshape(-1, 784).astype(np.float32) / 255, labels
 
 
 def pairs(split, num, seed):
@@ -159,7 +155,7 @@ def main(argv):
   del argv
   x, _ = pairs("train", 60000, 0)
   data = examples("pairs", x)
-  test, labels = pairs("t10k", 5000, 1)
+  test, labels = pairs("test", 5000, 1)
   classify = judge(*digits("train"))
   accuracy = np.mean(classify(test["black"]) == labels)
   print(f"The judge is right on {100 * accuracy:.1f} % of the test digits.", file=sys.stderr)
