@@ -2,11 +2,11 @@ r"""What the data sets give beside what training takes: examples a second of eac
 
   python benchmarks/input.py --manual_dir=DATA     # a markdown table; about 15 minutes on two cores
 
-DATA holds mnist/ and photos/, and cub/ where that is to be measured. House numbers are noise in a file
-of the official format; own data are crops of the photographs with a sentence each, read from memory
-and from disk. Columns: how many examples a second the shuffled batches give alone; how many the
-experiment trains on, with its own K and batch; the ratio; and the share of the time of a step that it
-waits for its batch, as training logs it.
+DATA holds mnist/, photos/ and cub/. House numbers are noise in a file of the official format; own
+data are crops of the photographs with a sentence each, read from memory and from disk. Columns: how
+many examples a second the shuffled batches give alone; how many the experiment trains on, with its
+own K and batch; the ratio; and the share of its time that a step waits for its batch, as training
+logs it.
 """
 
 import csv
@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder with mnist/ and photos/.", required=True)
+MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of the data.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data sets are kept.")
 ONLY = flags.DEFINE_list("only", None, "Names of rows; all of them by default.")
 SECONDS = flags.DEFINE_float("seconds", 5, "How long batches are drawn alone.")
