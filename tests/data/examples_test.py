@@ -47,6 +47,20 @@ def test_order_is_unbiased():
   assert np.all(np.abs(counts - 200) < 5 * np.sqrt(1000 * 0.2 * 0.8))
 
 
+@pytest.mark.parametrize("num_examples", [57000, 1710000])
+def test_neighbours_in_the_order_are_independent(num_examples):
+  """Of 20,000: correlations at several distances within 5 standard errors, means of batches too."""
+  batch_size, num = 50, 20000
+  order = np.concatenate(positions(
+      counting(num_examples).shuffled_batches(batch_size, seed=0), num // batch_size))
+  share = order / num_examples
+  for distance in (1, 2, 3, 5, 8, 12):
+    found = np.corrcoef(share[:-distance], share[distance:])[0, 1]
+    assert abs(found) < 5 / np.sqrt(num), distance
+  spread = share.reshape([-1, batch_size]).mean(1).std() * np.sqrt(12 * batch_size)  # 1 if random
+  assert abs(spread - 1) < 5 / np.sqrt(2 * num / batch_size)
+
+
 @pytest.mark.parametrize("first_step", [1, 5, 1_000_000])
 def test_resuming_gives_the_batches_that_would_have_come(first_step):
   data = counting(10)
