@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from absl import logging
 
 from tests.data import cub_test
 from tf_mmvae.data import cub, cub_layouts, tokenizer
@@ -108,13 +107,8 @@ def test_where_the_captions_may_lie(authors, tmp_path, reed):
 
 def test_of_two_layouts_the_authors_is_used_and_it_is_said(authors, caplog):
   write_official(authors, authors)
-  before = logging.get_verbosity()
-  logging.set_verbosity(logging.INFO)
-  try:
-    for _ in range(2):
-      assert cub_layouts.read(authors).folder == authors / "cub"
-  finally:
-    logging.set_verbosity(before)
+  for _ in range(2):
+    assert cub_layouts.read(authors).folder == authors / "cub"
   said = [record.getMessage() for record in caplog.records]
   assert said == [f"cub: there are two layouts: {authors / 'cub'} is used, and not "
                   f"{authors / 'CUB_200_2011'}"]

@@ -67,7 +67,12 @@ def captions(split="train", manual_dir=None, data_dir=None, crop=False):
 
 def layout(manual_dir=None, data_dir=None, crop=False):
   """The `cub_layouts.Layout` of the files, with boxes for `crop`; arguments and errors of `cub`."""
-  return cub_layouts.read(_manual_dir(manual_dir, _data_dir(data_dir)), crop)
+  return cub_layouts.read(_manual_dir(manual_dir, data_dir_or_default(data_dir)), crop)
+
+
+def data_dir_or_default(data_dir=None):
+  """The folder of prepared data sets, a `pathlib.Path`; that of TFDS where none is given."""
+  return pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
 
 
 def pictures(source, size):
@@ -123,17 +128,13 @@ class Cub(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       }
 
 
-def _data_dir(data_dir):
-  return pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-
-
 def _manual_dir(manual_dir, data_dir):
   return pathlib.Path(manual_dir or data_dir / "downloads" / "manual").expanduser()
 
 
 def _prepared(manual_dir, data_dir, crop):
   """The builder of the source in `manual_dir`, its data set prepared."""
-  source, data_dir = layout(manual_dir, data_dir, crop), _data_dir(data_dir)
+  source, data_dir = layout(manual_dir, data_dir, crop), data_dir_or_default(data_dir)
   # TFDS reuses what it prepared under a name, whatever the source: another source, another name.
   name = f"{source.fingerprint()}-{'bird' if crop else 'photo'}"
   config = CubConfig(name=name, layout=source, crop=crop)

@@ -96,18 +96,19 @@ def read(manual_dir, boxes=False):
 
 @functools.cache  # once for a source
 def _say_which(used, other):
-  logging.info("cub: there are two layouts: %s is used, and not %s", used, other)
+  logging.warning("cub: there are two layouts: %s is used, and not %s", used, other)
 
 
 def _missing(folder, name):
   """The error of a file, or of all photos, that a folder lacks."""
   manual_dir = folder.parent
-  here, there = (AUTHORS, OFFICIAL) if folder.name == "cub" else (OFFICIAL, f"into cub/ {AUTHORS}")
   if folder.name == "cub":
-    advice = f"put there {here}, or into {manual_dir} {there}, or {_ELSE}"
+    advice = f"put there {AUTHORS}, or into {manual_dir} {OFFICIAL}"
   else:
-    advice = f"put into {manual_dir} {here}, or {there}, or {_ELSE}"
-  return FileNotFoundError(f"{folder} has no {name}: {advice}")
+    advice = f"put into {manual_dir} {OFFICIAL}, or into {manual_dir / 'cub'} {AUTHORS}"
+  return FileNotFoundError(
+    f"{folder} has no {name}: {advice}, or give the --manual_dir that has them, or {_ELSE}"
+  )
 
 
 def _authors(folder, with_boxes):
