@@ -71,8 +71,7 @@ OF_SOME = {"cub_published.gin": ["cub_tiny.gin"],
            "captions_missing.gin": [
                "cub_features_tiny.gin", "cub_tiny.gin", "toy_birds_tiny.gin"]}
 ONLY_PARTS = {  # of an experiment that differs from another in its data alone
-    "cub_features_tiny.gin": [
-        "captions_missing.gin", "mopoe.gin", "positionwise.gin", "private.gin"]}
+    "cub_features_tiny.gin": ["captions_missing.gin", "mopoe.gin", "private.gin"]}
 PARTS = [(path.name, experiment) for path in sorted((GIN / "parts").glob("*.gin"))
          if path.name not in SHARED for experiment in OF_SOME.get(path.name, TINY)
          if path.name in ONLY_PARTS.get(experiment, [path.name])]

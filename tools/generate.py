@@ -13,7 +13,8 @@ What is given is NAME=VALUE, the name of one of the model's modalities (config.g
 
   words      a text, or @FILE of one text a line
   pictures   a file of any size and mode, or a folder; the whole picture is resized to the model's
-  arrays     a file that np.save wrote, or a folder
+  arrays     a file that np.save wrote, or a folder; a modality's viewer shows them, where it has
+             one, and may want --data_dir and --manual_dir as training does
 
 For each input the other modalities are generated, or all, where all are given. Of several captions
 the best come first, with log p(caption | input) in nats under the model, as `captions` of

@@ -18,9 +18,9 @@ def write_official(authors, manual_dir, reed="cvpr2016_cub"):
   texts.mkdir(parents=True, exist_ok=True)
   source = cub_layouts.read(authors, boxes=True)
   classes = [*source.classes, OTHER]
-  photos = sorted((p for of in source.splits.values() for p in of), key=lambda p: p.name[::-1])
+  photos = [p for of in source.splits.values() for p in of][::-1]
   tables = {name: [] for name in ("images", "image_class_labels", "bounding_boxes")}
-  for number, photo in enumerate(photos, 1):  # in an order of their own
+  for number, photo in enumerate(photos, 1):  # in the opposite order
     path = photo.name.split("/", 1)[1]
     for place in (folder / "images" / path, texts / "text_c10" / path):
       place.parent.mkdir(parents=True, exist_ok=True)
