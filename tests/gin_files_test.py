@@ -1,14 +1,17 @@
 import importlib
 import pathlib
 import re
+import shutil
 
 import gin
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tests import runs
 from tests.data import cub_test, mnist_test, photo_digits_test, svhn_test
+from tests.nets import features_test
 from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.training.train import train
 
@@ -18,10 +21,11 @@ TINY = sorted(path.name for path in GIN.glob("*_tiny.gin"))
 
 @pytest.fixture(scope="module", autouse=True)
 def sources():
-  """CUB, MNIST, SVHN and photographs in small, for those that ask for them."""
+  """CUB, MNIST, SVHN and photographs in small, and weights that give features."""
   for source in (cub_test.write_source, mnist_test.write_source, svhn_test.write_source,
                  photo_digits_test.write_photos):
     source(runs.scratch() / "manual")
+  features_test.random_body().save_weights(runs.scratch() / "manual" / "mobilenet.weights.h5")
 
 
 def test_every_experiment_has_a_tiny_variant():
@@ -67,12 +71,13 @@ def test_a_second_time_does_not_train_again(name):
 
 
 SHARED = {"digit_pairs.gin", "image_and_sentence.gin", "training.gin"}  # experiments include them
-WITH_SENTENCES = ["cub_tiny.gin", "toy_birds_tiny.gin"]
+WITH_SENTENCES = ["cub_features_tiny.gin", "cub_tiny.gin", "toy_birds_tiny.gin"]
 OF_SOME = {"cub_published.gin": ["cub_tiny.gin"], "captions_missing.gin": WITH_SENTENCES,
            "positionwise.gin": [*WITH_SENTENCES, "cub_released_tiny.gin"],
            "likelihood_table.gin": ["mnist_photo_tiny.gin", "mnist_svhn_tiny.gin"]}
 # Experiments that differ from another one in what no other part touches.
-OF_FEW = {"mnist_svhn_tiny.gin": ["likelihood_table.gin"],
+OF_FEW = {"cub_features_tiny.gin": ["captions_missing.gin", "mopoe.gin", "private.gin"],
+          "mnist_svhn_tiny.gin": ["likelihood_table.gin"],
           "polymnist_tiny.gin": ["mopoe.gin", "mvae.gin", "mvtcae.gin", "mixture_dreg.gin"]}
 
 
@@ -157,6 +162,50 @@ def test_complete_pairs_alone_are_fewer_to_train_on(step_of_part):
   assert code == 0, printed
   trained, held_out = re.search(r"(\d+) examples to train on, (\d+) held out", printed).groups()
   assert 0 < int(trained) < 16 and int(held_out) == 20
+
+
+@pytest.fixture
+def features_run():
+  """A run on features that are kept, after the file of weights has gone: its `RunDir`."""
+  run, code, printed = runs.finished("gin/cub_features_tiny.gin")
+  assert code == 0, printed
+  weights = runs.scratch() / "manual" / "mobilenet.weights.h5"
+  weights.rename(weights.with_suffix(".gone"))
+  try:
+    yield run
+  finally:
+    weights.with_suffix(".gone").rename(weights)
+
+
+@pytest.mark.parametrize("given", ["image=FILE", "sentence=a bird"])
+def test_answers_in_features_are_shown_as_photos(features_run, tmp_path, given):
+  """Without weights. A vector stays one on disk, and is a photo of one colour in the table."""
+  np.save(tmp_path / "x.npy", np.ones(1024))
+  args = [arg for arg in runs.train_args("", "") if arg.startswith(("--data_dir", "--manual_dir"))]
+  code, printed = runs.call_here(
+      "generate.py", f"--run_dir={features_run.path}", f"--out={tmp_path / 'out'}", "--num=2",
+      f"--given={given.replace('FILE', str(tmp_path / 'x.npy'))}", *args)
+  assert code == 0, printed
+  arrays = [np.load(path) for path in (tmp_path / "out").glob("*.npy")]
+  assert [array.shape for array in arrays] == [(1024,)] * (2 if "sentence" in given else 0)
+  (table,) = (tmp_path / "out").glob("*-table.png")
+  with Image.open(table) as page:
+    pixels = np.asarray(page).reshape([-1, 3])
+  of_birds = sum(np.sum(np.all(np.abs(pixels - np.array(colour)) < 8, -1))
+                 for colour in cub_test.COLOURS)
+  assert of_birds == 128 * 128 * (2 if "sentence" in given else 1)
+
+
+def test_features_are_measured_without_weights(features_run, tmp_path):
+  args = [arg for arg in runs.train_args("", "") if arg.startswith(("--data_dir", "--manual_dir"))]
+  shutil.copytree(features_run.path, tmp_path / "run")
+  code, printed = runs.call_here("evaluate.py", f"--run_dir={tmp_path / 'run'}", *args)
+  assert code == 0, printed
+  assert "image_to_sentence/class " in printed and "sentence_to_image/class " in printed
+  code, printed = runs.call_here(
+      "evaluate.py", f"--run_dir={tmp_path / 'run'}", args[1], f"--data_dir={tmp_path / 'data'}")
+  assert code == 1 and "Traceback" not in printed
+  assert "mobilenet.weights.h5: put there those of keras.applications.MobileNet, or" in printed
 
 
 @pytest.fixture

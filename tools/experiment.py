@@ -161,6 +161,12 @@ def load_model(run_dir):
   return model, checkpoints.restore_model(model, run_dir)
 
 
+def value_of(macro, default):
+  """What a macro stands for, its references made; the default where no file or flag sets it."""
+  import gin
+  return gin.get_configurable(f"{macro}/gin.macro")() if macro in _macros_set() else default
+
+
 def next_commands(run_dir):
   """Commands that look at a run that is trained: a list of lines."""
   folder = os.path.dirname(sys.executable)
@@ -169,7 +175,10 @@ def next_commands(run_dir):
   where = "".join(f" {shlex.quote(f'--{name}={flags.FLAGS[name].value}')}"
                   for name in ("data_dir", "manual_dir") if flags.FLAGS[name].value)
   run = shlex.quote(f"--run_dir={run_dir.path}")
-  return [f"{python} tools/evaluate.py {run}{where}", f"{python} tools/generate.py {run}",
+  # What it makes is shown as a picture of the data set where there is a viewer.
+  of_viewers = where if _bindings(config_text()).get(("", "VIEWERS", "")) else ""
+  return [f"{python} tools/evaluate.py {run}{where}",
+          f"{python} tools/generate.py {run}{of_viewers}",
           f"{tensorboard} --logdir {shlex.quote(run_dir.events)}"]
 
 

@@ -13,7 +13,8 @@ What is given is NAME=VALUE, the name of one of the model's modalities (config.g
 
   words      a text, or @FILE of one text a line
   pictures   a file of any size and mode, or a folder; the whole picture is resized to the model's
-  arrays     a file that np.save wrote, or a folder
+  arrays     a file that np.save wrote, or a folder; a modality's viewer shows them, where it has
+             one, and may want --data_dir and --manual_dir as training does
 
 For each input the other modalities are generated, or all, where all are given. Of several captions
 the best come first, with log p(caption | input) in nats under the model, as `captions` of
@@ -58,7 +59,10 @@ def main():
   from tf_mmvae.serving.saved_model import Exporter
   model, step = experiment.load_model(run)
   tokenizers = gin.get_configurable(Exporter)().tokenizers
-  kinds = {name: observations.kind_of(m, tokenizers) for name, m in model.modalities.items()}
+  viewers = experiment.value_of("VIEWERS", {})
+  model.check_names(viewers, "VIEWERS")
+  kinds = {name: observations.kind_of(m, tokenizers, viewers)
+           for name, m in model.modalities.items()}
   inputs, ends = _inputs(kinds, flag.given), _inputs(kinds, ends)
   if ends and len(inputs + ends) > 2:
     raise ValueError("--to needs one input at either end: give no folders and no files of texts")
@@ -144,7 +148,7 @@ def _read(kinds, sources):
     if note:
       print(f"Of '{source.value}' the model does not see all: {note}.")
   return ({name: tf.constant(value)[tf.newaxis] for name, value in observed.items()},
-          {name: kinds[name].cell(value) for name, value in observed.items()})
+          {name: kinds[name].cell(value, given=True) for name, value in observed.items()})
 
 
 def translate(model, kinds, inputs, num, out, **how):

@@ -7,7 +7,7 @@ import pytest
 from absl import logging
 from PIL import Image
 
-from tf_mmvae.data import cub, tokenizer
+from tf_mmvae.data import cub, cub_layouts, tokenizer
 
 NUM_PHOTOS = {"train": 6, "test": 2}  # of each class
 CLASSES = ["001.Albatross", "002.Auk"]
@@ -25,10 +25,11 @@ def write_source(manual_dir, word="bird"):
       folder.mkdir(parents=True)
       for photo in range(num_photos):
         Image.new("RGB", (90, 60), colour).save(folder / f"{photo}.jpg", quality=95)
-        captions += [f"{word} {split} {name} {photo} {i}" for i in range(cub.CAPTIONS_PER_PHOTO)]
+        captions += [f"{word} {split} {name} {photo} {i}"
+                     for i in range(cub_layouts.CAPTIONS_PER_PHOTO)]
         boxes.append(f"{name}/{photo}.jpg 30.5 20 20 30")
-    (manual_dir / "cub" / cub._CAPTION_FILES[split]).write_text("\n".join(captions) + "\n")
-    (manual_dir / "cub" / cub._BOX_FILES[split]).write_text("\n".join(boxes) + "\n")
+    (manual_dir / "cub" / cub_layouts.CAPTION_FILES[split]).write_text("\n".join(captions) + "\n")
+    (manual_dir / "cub" / cub_layouts.BOX_FILES[split]).write_text("\n".join(boxes) + "\n")
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_photos_meet_their_captions(source, words, tmp_path):
       f"bird {split} {name} {photo} {i}"
       for name in CLASSES
       for photo in range(num_photos)
-      for i in range(cub.CAPTIONS_PER_PHOTO)
+      for i in range(cub_layouts.CAPTIONS_PER_PHOTO)
     ]
     assert data.num_examples == len(expected)
     assert [caption.decode() for caption in y["caption"]] == expected

@@ -166,6 +166,22 @@ def test_thumbnails_are_in_the_order_of_the_points(written, x):
   assert sprite[3 * 48:, 2 * 48:].min() == 255
 
 
+def test_thumbnails_of_a_viewer(pair, x, tmp_path):
+  """It sees the data of its modality, as data."""
+  def view(values, given):
+    assert given and np.array_equal(values, x["b"])
+    return [np.full([2, 2, 3], i / NUM) for i in range(NUM)]
+
+  latents.Latents(data(x), viewers={"b": view}).write(pair.model(), tmp_path)
+  with Image.open(tmp_path / "thumbnails.png") as picture:
+    sprite = np.asarray(picture)
+  tiles = sprite.reshape([4, 48, 4, 48, 3]).swapaxes(1, 2).reshape([16, 48, 48, 3])
+  np.testing.assert_array_equal(tiles[1], drawing.draw_tile(x["a"][1].numpy(), 48))
+  for i in range(NUM):
+    np.testing.assert_array_equal(
+        tiles[NUM + i], drawing.draw_tile(np.full([2, 2, 3], i / NUM), 48))
+
+
 def with_gaps(x, has_a):
   """As `data`, with NaN in the place of every "a" but some."""
   whole, has_a = data(x), np.array(has_a, bool)

@@ -195,6 +195,21 @@ def test_arrays(tmp_path):
   assert Arrays((1, 2), np.float32).cell(np.array([[0.5, 1]])) == "[[0.5 1. ]]"
 
 
+def test_a_viewer_shows_arrays_alone(words):
+  """It sees a batch of one; what is read and saved are numbers all the same."""
+  viewers = {name: lambda values, given: [f"{values.tolist()} {given}"] for name in "abc"}
+  kind = observations.kind_of(Stub("a", (2,)), {}, viewers)
+  vector = np.array([1, 2], np.float32)
+  assert kind.cell(vector) == "[[1.0, 2.0]] False"
+  assert kind.cell(vector, given=True) == "[[1.0, 2.0]] True"
+  assert kind.suffix == ".npy"
+  assert observations.kind_of(Stub("d", (2,)), {}, viewers).cell(vector) is vector
+  said = observations.kind_of(Stub("b", (LENGTH,), "int32"), {"b": words._tokenizer}, viewers)
+  assert said.cell(words.read("a bird"), given=True) == "a bird"
+  picture = np.zeros([2, 2, 3])
+  assert observations.kind_of(Stub("c", (2, 2, 3)), {}, viewers).cell(picture, True) is picture
+
+
 EXPECTED = r"expected numbers of shape \[3\]"
 
 

@@ -157,6 +157,37 @@ def test_markdown_escapes_what_means_something():
                    "&#96;&#91;&#93;&#95; z |")
 
 
+def test_a_viewer_shows_a_modality_everywhere(model, tokenizers, tmp_path):
+  """It is told which are data; nothing else changes."""
+  def view(values, given):
+    assert values.shape[1:] == (5,)
+    return [np.full([2, 2, 3], float(given)) for _ in values]
+
+  pair = [panels.Panel(data(tokenizers), tokenizers, num_examples=2, num_samples=2, viewers=viewers)
+          for viewers in (None, {"vector": view})]
+  with recorded(), mock.patch.object(panels.Image, "fromarray") as drawn:
+    plain, seen = (panel(model) for panel in pair)
+    pair[1].write(model, tmp_path)
+  overview, _ = drawn.call_args_list[0].args[0]
+  tables = [*(seen[name] for name in seen if name.startswith("panels/")), (overview, NAMES)]
+  for columns, given in tables:
+    for title, cells in columns.items():
+      if title == "vector" and given or title.endswith("vector") or title[:-2] == "vector":
+        assert [cell.mean() for cell in cells] == [float(title in given)] * 2, title
+  columns, given = seen["panels/vector_reconstructed"]
+  assert [cell.shape for cell in columns["reconstructed"]] == [(2, 2, 3)] * 2
+  assert not np.any(columns["reconstructed"]) and given == ["vector"]
+  for first, second in zip(plain["panels/grey_to_colour"][0].values(),
+                           seen["panels/grey_to_colour"][0].values(), strict=True):
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_viewer_of_no_modality(model, tokenizers):
+  panel = panels.Panel(data(tokenizers), tokenizers, viewers={"vectro": None})
+  with pytest.raises(ValueError, match=r"Panel's viewers for \['vectro'\], but the model's modal"):
+    panel.check(model)
+
+
 def test_integers_without_a_tokenizer_are_numbers():
   assert panels.as_cells(np.array([[3, 1], [0, 2]])) == ["3 1", "0 2"]
 

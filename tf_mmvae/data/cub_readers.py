@@ -1,4 +1,4 @@
-"""Readers that tell the class of a bird from its picture's colour or from a sentence's words.
+"""Readers that tell the class of a bird from its picture's colour, from features or from words.
 
 They are simple on purpose, and learn from the training split alone: what they say of true pictures
 and captions is the ceiling for what a model makes.
@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from tf_mmvae.data import cub
+from tf_mmvae.data import cub, cub_features
 
 
 class ClassByColour:
@@ -17,14 +17,24 @@ class ClassByColour:
   def __init__(self, split="train", manual_dir=None, data_dir=None, crop=False):
     """Reads the photos of a split; the arguments, and what is raised, are those of `cub.cub`."""
     photos = cub.photos(split, manual_dir, data_dir, crop)
-    colours = _middle_colour(photos["image"] / 255.0)
-    self._classes = np.unique(photos["class"])  # [N]
-    self._means = np.stack([colours[photos["class"] == c].mean(0) for c in self._classes])  # [N, 3]
+    self._nearest = _NearestMean(_middle_colour(photos["image"] / 255.0), photos["class"])
 
   def __call__(self, pictures):
     """float [B, H, W, 3] in [0, 1] -> {"class": int [B]}."""
-    distances = np.linalg.norm(_middle_colour(pictures)[:, np.newaxis] - self._means, axis=-1)
-    return {"class": self._classes[distances.argmin(-1)]}
+    return {"class": self._nearest(_middle_colour(pictures))}
+
+
+class ClassByFeatures:
+  """The class whose mean of the training photos' features is nearest."""
+
+  def __init__(self, extractor, split="train", manual_dir=None, data_dir=None, crop=False):
+    """Reads a split; the arguments, and what is raised, are those of `cub_features`."""
+    photos = cub_features.photos(split, extractor, manual_dir, data_dir, crop)
+    self._nearest = _NearestMean(photos["features"], photos["class"])
+
+  def __call__(self, features):
+    """float [B, F] -> {"class": int [B]}."""
+    return {"class": self._nearest(features)}
 
 
 class ClassByWords:
@@ -69,6 +79,19 @@ class ClassByWords:
     for row, words in zip(occurs, said, strict=True):
       row[[self._positions[word] for word in words if word in self._positions]] = 1.0
     return occurs
+
+
+class _NearestMean:
+  """The class whose mean is nearest (Euclidean)."""
+
+  def __init__(self, values, classes):
+    self._classes = np.unique(classes)  # [N]
+    self._means = np.stack([values[classes == c].mean(0) for c in self._classes])  # [N, F]
+
+  def __call__(self, values):
+    """float [B, F] -> int [B]."""
+    distances = [np.linalg.norm(values - mean, axis=-1) for mean in self._means]
+    return self._classes[np.argmin(distances, axis=0)]
 
 
 def _middle_colour(pictures):

@@ -130,15 +130,15 @@ def images_with_captions(name, images, captions, labels, tokenizer, augment=None
 
   Args:
     name: the data set's name, for messages.
-    images: uint8 [N, H, W, 3].
+    images: uint8 [N, H, W, 3], or float32 [N, ...], such as their features, taken as they are.
     captions: N lists of C strings.
     labels: {name: int [N]}.
     tokenizer: a `Tokenizer`; L is its length.
     augment: see `Examples`.
 
   Returns:
-    `Examples` with x = {"image": float32 [B, H, W, 3] in [0, 1], "sentence": int32 [B, L]} and
-    y = {each label: int32 [B], "image_index": int32 [B], "caption": string [B]}.
+    `Examples` with x = {"image": float32 [B, H, W, 3] in [0, 1] or [B, ...], "sentence": int32
+    [B, L]} and y = {each label: int32 [B], "image_index": int32 [B], "caption": string [B]}.
 
   Raises:
     ValueError: there are no images, or the captions or labels do not match them in number.
@@ -150,15 +150,17 @@ def images_with_captions(name, images, captions, labels, tokenizer, augment=None
         f"data set '{name}', label '{label}': expected {len(images)} values, got {len(values)}"
       )
   sentences = [caption for of_image in captions for caption in of_image]
-  images = on_cpu(images, tf.uint8)  # [N, H, W, 3]
+  as_they_are = np.asarray(images).dtype.kind == "f"
+  images = on_cpu(images, tf.float32 if as_they_are else tf.uint8)  # [N, ...]
   tokens = on_cpu(tokenizer.encode(sentences))  # [N * C, L]
   sentences = on_cpu(sentences)  # [N * C]
   labels = {label: on_cpu(values, tf.int32) for label, values in labels.items()}
 
   def read(i):
     image_index = i // num_captions
+    image = tf.gather(images, image_index)
     x = {
-      "image": tf.cast(tf.gather(images, image_index), tf.float32) / 255.0,
+      "image": image if as_they_are else tf.cast(image, tf.float32) / 255.0,
       "sentence": tf.gather(tokens, i),
     }
     y = {label: tf.gather(values, image_index) for label, values in labels.items()}

@@ -18,15 +18,16 @@ _TILE = 48  # pixels
 class Latents:
   """KL(q(z_d | x_m) || p(z_d)) of each expert and dimension, and the experts' means as points."""
 
-  def __init__(self, dataset, tokenizers=None, num_examples=200):
+  def __init__(self, dataset, tokenizers=None, num_examples=200, viewers=None):
     """Sets what is encoded.
 
     Args:
       dataset: examples, of which so many are encoded at once, evenly spread.
       tokenizers: {modality: object with `decode`} of those in words.
       num_examples: how many; fewer where there are fewer.
+      viewers: {modality: function as in `viewers`} of those that something else is shown for.
     """
-    self._tokenizers = tokenizers or {}
+    self._tokenizers, self._viewers = tokenizers or {}, viewers or {}
     num = min(num_examples, dataset.num_examples)
     positions = np.linspace(0, dataset.num_examples - 1, num).astype(int)
     self._x, self._y, mask = next(iter(dataset.subset(positions).batches(num)))
@@ -66,7 +67,8 @@ class Latents:
     labels = {name: [_said(value.numpy()[row]) for _, row in of_points]
               for name, value in self._y.items() if value.shape.rank == 1}
     modality, example = [name for name, _ in of_points], [str(row) for _, row in of_points]
-    cells = {name: as_cells(self._x[name], self._tokenizers.get(name)) for name in means}
+    cells = {name: as_cells(self._x[name], self._tokenizers.get(name), self._viewers.get(name),
+                            given=True) for name in means}
     tiles = [draw_tile(cells[name][row], _TILE) for name, row in of_points]
     write_projector(directory, np.concatenate(list(means.values())),
                     {"modality": modality, "example": example, **labels}, tiles)

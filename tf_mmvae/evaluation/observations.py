@@ -15,17 +15,19 @@ class Source(NamedTuple):
   value: str  # the path of a file, or the text
 
 
-def kind_of(modality, tokenizers):
+def kind_of(modality, tokenizers, viewers=None):
   """What handles the observations of a modality: `Words`, `Pictures` or `Arrays`.
 
   Words are those with a tokenizer in {modality: tokenizer}; pictures are float [H, W, 1 or 3].
+  Arrays with a viewer in {modality: viewer} are shown by it; see `viewers`.
   """
   shape = tuple(modality.spec.shape[1:])
   if modality.name in tokenizers:
     return Words(tokenizers[modality.name])
   if modality.spec.dtype.is_floating and len(shape) == 3 and shape[2] in (1, 3):
     return Pictures(shape)
-  return Arrays(shape, modality.spec.dtype.as_numpy_dtype)
+  viewer = (viewers or {}).get(modality.name)
+  return Arrays(shape, modality.spec.dtype.as_numpy_dtype, viewer)
 
 
 class Words:
@@ -71,8 +73,9 @@ class Words:
     said += [f"it reads the first {read} words of {len(words)}"] if len(words) > read else []
     return " and ".join(said)
 
-  def cell(self, ids):
+  def cell(self, ids, given=False):
     """As `drawing.draw_table` takes it."""
+    del given
     return self._tokenizer.decode(ids).numpy().decode("utf-8", "replace")
 
 
@@ -103,8 +106,9 @@ class _Files:
     del path
     return ""
 
-  def cell(self, observation):
+  def cell(self, observation, given=False):
     """As `drawing.draw_table` takes it."""
+    del given
     return observation
 
 
@@ -155,8 +159,8 @@ class Arrays(_Files):
   suffix = ".npy"
   suffixes = (".npy",)
 
-  def __init__(self, shape, dtype):
-    self._shape, self._dtype = shape, dtype
+  def __init__(self, shape, dtype, viewer=None):
+    self._shape, self._dtype, self._viewer = shape, dtype, viewer
 
   def read(self, path):
     """An array of the modality's shape; raises ValueError for another, or one with NaN."""
@@ -179,8 +183,13 @@ class Arrays(_Files):
     """Writes an array."""
     np.save(path, observation)
 
-  def cell(self, observation):
-    """As `drawing.draw_table` takes it: a float vector is drawn, others are written."""
+  def cell(self, observation, given=False):
+    """As `drawing.draw_table` takes it: a float vector is drawn, others are written.
+
+    A viewer decides for itself; `given` tells it that this is data, and not what a model made.
+    """
+    if self._viewer:
+      return self._viewer(observation[np.newaxis], given)[0]
     if observation.ndim == 1 and observation.dtype.kind == "f":
       return observation
     return np.array2string(observation, precision=3, threshold=20)

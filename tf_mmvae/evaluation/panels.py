@@ -19,12 +19,14 @@ class Panel:
     prior                 samples from the prior, decoded to every modality
 
   What is decoded is the most probable observation given one latent sample: sentences are greedy.
-  How a modality is shown follows from its kind: words where it has a tokenizer, the numbers
-  themselves for other integers, else pictures [H, W, C] in [0, 1] and bars for vectors [N].
+  How a modality is shown follows from its kind: words where it has a tokenizer, what its viewer
+  makes of it where it has one, the numbers themselves for other integers, else pictures [H, W, C]
+  in [0, 1] and bars for vectors [N].
   What an example lacks, and what would be made of that, is an empty cell.
   """
 
-  def __init__(self, dataset, tokenizers=None, num_examples=6, num_samples=3, seed=0):
+  def __init__(self, dataset, tokenizers=None, num_examples=6, num_samples=3, seed=0,
+               viewers=None):
     """Sets what is shown.
 
     Args:
@@ -33,8 +35,9 @@ class Panel:
       num_examples: rows of each table.
       num_samples: samples of the target for one source.
       seed: of the latent samples.
+      viewers: {modality: function as in `viewers`} of those that something else is shown for.
     """
-    self._tokenizers = tokenizers or {}
+    self._tokenizers, self._viewers = tokenizers or {}, viewers or {}
     self._num_samples, self._seed = num_samples, seed
     positions = np.linspace(0, dataset.num_examples - 1, num_examples).astype(int)
     self._x, _, mask = next(iter(dataset.subset(positions).batches(num_examples)))
@@ -42,8 +45,9 @@ class Panel:
     self._draw = tf.function(self._draw_all)  # traced once a model
 
   def check(self, model):
-    """Raises ValueError if the tokenizers are of modalities that the model does not have."""
+    """Raises ValueError for tokenizers or viewers of modalities that the model does not have."""
     model.check_names(self._tokenizers, "Panel's tokenizers")
+    model.check_names(self._viewers, "Panel's viewers")
 
   def __call__(self, model):
     """{"panels/NAME": uint8 [H, W, 3]}, and {"text/NAME": Markdown} where words were decoded."""
@@ -79,7 +83,7 @@ class Panel:
 
   def _decode(self, model):
     """{(source, target): K lists of cells}, and {target: one list of cells} from the prior."""
-    cells = {target: [as_cells(v, self._tokenizers.get(target)) for v in values]
+    cells = {target: [self._cells(target, v) for v in values]
              for target, values in self._draw(model, self._x).items()}
     num = self._num_samples
     decoded = {
@@ -88,8 +92,11 @@ class Panel:
     return decoded, {target: of_target[-1:] for target, of_target in cells.items()}
 
   def _shown(self):
-    return {name: self._of_present(name, as_cells(x, self._tokenizers.get(name)))
+    return {name: self._of_present(name, self._cells(name, x, given=True))
             for name, x in self._x.items()}
+
+  def _cells(self, name, values, given=False):
+    return as_cells(values, self._tokenizers.get(name), self._viewers.get(name), given)
 
   def _of_present(self, name, cells):
     """The cells, None where their example lacks a modality."""
@@ -141,11 +148,16 @@ def _in_words(cells):
   return any(isinstance(cell, str) for cell in cells)
 
 
-def as_cells(values, tokenizer=None):
-  """A batch of observations [N, ...] as N cells of `drawing.draw_table`, by their kind."""
+def as_cells(values, tokenizer=None, viewer=None, given=False):
+  """A batch of observations [N, ...] as N cells of `drawing.draw_table`, by their kind.
+
+  `given` says that they are data, and not what a model made.
+  """
   if tokenizer:
     return [sentence.decode("utf-8", "replace") for sentence in tokenizer.decode(values).numpy()]
   values = np.asarray(values)
+  if viewer:
+    return viewer(values, given)
   if values.dtype.kind != "f":
     return [" ".join(map(str, numbers.flat)) for numbers in values]
   return list(values)
