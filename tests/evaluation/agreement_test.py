@@ -185,6 +185,9 @@ def test_three_modalities_score_every_subset_and_each_is_traced_once():
   assert {values[f"{pair}/colour"][0] for pair in pairs} == {1.}
   assert values["image_to_sound/size"] == values["image+sentence_to_sound/size"] == (1., 0., NUM)
   assert values["from_1/colour"] == values["from_2/colour"] == (1., 0., NUM)
+  assert {name for name in values if name.startswith("from_")} == {
+      f"from_{num}{kind}/{of}" for num in (1, 2) for kind in ("", "/chance")
+      for of in ("colour", "size")}
 
 
 def of_three(wrong):
