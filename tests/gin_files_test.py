@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests import runs
-from tests.data import cub_test
+from tests.data import cub_test, own_data_test
 from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.training.train import train
 
@@ -18,8 +18,9 @@ TINY = sorted(path.name for path in GIN.glob("*_tiny.gin"))
 
 @pytest.fixture(scope="module", autouse=True)
 def birds():
-  """CUB in small, for those that ask for it."""
+  """CUB in small and birds of one's own, for those that ask for them."""
   cub_test.write_source(runs.scratch() / "manual")
+  own_data_test.write_source(runs.scratch() / "manual" / "birds")
 
 
 def test_every_experiment_has_a_tiny_variant():
@@ -64,9 +65,11 @@ def test_a_second_time_does_not_train_again(name):
 
 SHARED = {"image_and_sentence.gin", "training.gin"}  # what experiments include themselves
 OF_SOME = {"cub_published.gin": ["cub_tiny.gin"],
-           "captions_missing.gin": ["cub_tiny.gin", "toy_birds_tiny.gin"]}
+           "captions_missing.gin": ["cub_tiny.gin", "own_data_tiny.gin", "toy_birds_tiny.gin"],
+           "poe.gin": TINY}
+MOST = [name for name in TINY if name != "own_data_tiny.gin"]  # as the others, but for the gaps
 PARTS = [(path.name, experiment) for path in sorted((GIN / "parts").glob("*.gin"))
-         if path.name not in SHARED for experiment in OF_SOME.get(path.name, TINY)]
+         if path.name not in SHARED for experiment in OF_SOME.get(path.name, MOST)]
 
 
 MORE = {"private.gin": ["PRIVATE_DIM = 1"]}

@@ -3,16 +3,11 @@ r"""Checks your own data, tells what they hold, and suggests likelihood scales a
   python tools/describe_data.py --gin_file=gin/own_data.gin --manual_dir=DATA \
       --gin_param='MANIFEST = "birds.csv"' --out=birds.gin
 
-Whatever is wrong with the manifest is told at once, by row and column. Where nothing is, the data set
-is prepared, described, and lines for a gin file are printed; with --out they are written into one
-that includes what was given here, to train with: tools/train.py --gin_file=birds.gin.
+Whatever is wrong with the manifest is told at once, by row and column. Where nothing is, the data
+set is prepared, described, and lines for a gin file are printed; with --out they are written into
+one that includes what was given here, to train with: tools/train.py --gin_file=birds.gin.
 
-A scale is the most likely one (a Laplace's b: the mean absolute residual; a Gaussian's standard
-deviation) for what a linear code of LATENT_DIM numbers, fitted to other rows, leaves of a picture or
-vector. Weights make what each modality has to tell worth the same against the KL, 5 nats a latent
-dimension: for a picture or vector the nats that the linear code gains over the mean, for a text half
-of the nats that its words cost when told by their frequencies. They are where to begin: more weight
-on a modality makes it keep more of the others.
+RULE
 """
 
 import os
@@ -38,8 +33,8 @@ def main():
   from tf_mmvae.data import description
   from tf_mmvae.data.own_data import Source
   if "own_data.Source" not in gin.config_str():
-    raise ValueError("this describes your own data: give --gin_file=gin/own_data.gin, or a file that "
-                     "includes it")
+    raise ValueError("this describes your own data: give --gin_file=gin/own_data.gin, or a file "
+                     "that includes it")
   source = gin.get_configurable(Source)()
   tokenizers = gin.query_parameter("TOKENIZERS/gin.macro.value")
   words, min_count = (_value("WORDS", 32), _value("tokenizer.tokenizer.min_count", 3))

@@ -13,7 +13,8 @@ from tf_mmvae.pictures import size as picture_size
 
 NATS_PER_DIMENSION = 5.0  # that a modality is to be worth to each latent dimension
 MAX_ROWS = 2000
-LEAST_SHARE = 0.01  # of the deviations from the mean: values that fit better are few, or follow a rule
+SHARE_OF_WORDS = 0.5  # of the nats of words, which latents may explain
+LEAST_SHARE = 0.01  # of deviations from the mean: values that fit better are few, or follow a rule
 
 
 class Residuals(NamedTuple):
@@ -88,9 +89,10 @@ def suggest(source, latent_dim):
 
   The scale of a picture or vector is the most likely one for what a linear code of `latent_dim`
   numbers leaves of observations that it was not fitted to. The weight makes what a modality has to
-  tell worth the same against the KL, `NATS_PER_DIMENSION * latent_dim` nats: for a picture or vector
-  by the nats that the linear code gains over the mean; for a text, of whose words the latents
-  explain a part at most, by half of the nats that its words cost when told by their frequencies.
+  tell worth the same against the KL, `NATS_PER_DIMENSION * latent_dim` nats: for a picture or
+  vector by the nats that the linear code gains over the mean; for a text, of whose words the
+  latents explain a part at most, by `SHARE_OF_WORDS` of the nats that its words cost when told by
+  their frequencies.
 
   Raises:
     ValueError: a modality has fewer than 3 distinct observations to train on.
@@ -99,15 +101,15 @@ def suggest(source, latent_dim):
   worth = NATS_PER_DIMENSION * latent_dim
   for name, kind in source.manifest.columns.items():
     if kind.of_files:
-      values = _observations(source, name)
-      if len(values) < 3:
-        raise ValueError(f"'{name}' has {len(values)} distinct files to train on: expected at least "
-                         "3 to take a scale from")
-      left = linear_residuals(values, latent_dim)
+      num = source.records(name, "train").num_records
+      if num < 3:
+        raise ValueError(f"'{name}' has {num} distinct files to train on: expected at least 3 to "
+                         "take a scale from")
+      left = linear_residuals(_observations(source, name), latent_dim)
       found[name] = Suggestion(worth / left.gain if left.gain > 0 else 1.0, left)
     else:
       nats = word_nats(split_all(texts(source, name)))
-      found[name] = Suggestion(worth / (0.5 * nats) if nats > 0 else 1.0, None)
+      found[name] = Suggestion(worth / (SHARE_OF_WORDS * nats) if nats > 0 else 1.0, None)
   return found
 
 
@@ -142,6 +144,8 @@ def describe(source, lengths, min_count=3):
   for name, cells in manifest.cells.items():
     missing = [sum(not cells[i] for i in rows) for rows in splits.values()]
     lines.append(f"{name + ' missing':{width}}" + "".join(f"{n:>12,}" for n in missing))
+  if manifest.num_left_out:
+    lines.append(f"{manifest.num_left_out:,} rows have none of these modalities and are left out")
   torn = _torn_groups(manifest, splits)
   if torn:
     lines.append(f"{torn:,} groups have rows in more than one split: what is held out was seen in "
@@ -151,8 +155,9 @@ def describe(source, lengths, min_count=3):
     lines.append(f"labels: {len(set(known.tolist())):,} classes, {np.sum(manifest.labels < 0):,} "
                  "rows without one")
   for name, kind in manifest.columns.items():
-    about = _files(source, name) if kind.of_files else _words(source, name, lengths[name], min_count)
-    lines.append(f"{name} ({kind}): {about}")
+    lines.append(f"{name} ({kind}): " + (
+      _files(source, name) if kind.of_files else _words(source, name, lengths[name], min_count)
+    ))
   return lines
 
 
@@ -169,8 +174,8 @@ def _words(source, name, length, min_count):
   read = np.minimum(counts, length - 1)
   size = len(count_words(texts(source, name), min_count))
   return (f"{counts.mean():.1f} words a text, half have {np.median(counts):.0f}, the longest "
-          f"{counts.max()}; the first {length - 1} are read, all of {np.mean(read == counts):.0%} of "
-          f"texts; {size:,} words occur more than {min_count} times")
+          f"{counts.max()}; the first {length - 1} are read, all of {np.mean(read == counts):.0%} "
+          f"of texts; {size:,} words occur more than {min_count} times")
 
 
 def _files(source, name):
@@ -183,5 +188,5 @@ def _files(source, name):
   sizes = np.array([picture_size(manifest.file(cell)) for cell in list(manifest.files[name])
                     [:MAX_ROWS]])
   return num + (f"{sizes[:, 0].min()} to {sizes[:, 0].max()} wide, {sizes[:, 1].min()} to "
-                f"{sizes[:, 1].max()} high; mean brightness {values.mean():.2f}, standard deviation "
-                f"{values.std():.2f}")
+                f"{sizes[:, 1].max()} high; mean brightness {values.mean():.2f}, standard "
+                f"deviation {values.std():.2f}")

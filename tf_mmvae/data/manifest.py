@@ -46,7 +46,8 @@ class Manifest:
   Attributes:
     path: of the manifest.
     columns: {modality: kind of column}; see `columns`.
-    num_rows: N.
+    num_rows: N, without those that have none of the modalities.
+    num_left_out: how many these are.
     rows: int64 [N], the line of the file at which each row begins; the file's first is 1.
     cells: {modality: N strings}; "" is missing.
     splits: N strings, each of `SPLITS`.
@@ -88,29 +89,29 @@ class Manifest:
     for header in dict.fromkeys(wanted):
       if header not in table.headers and table.headers:
         self._note(table.header_row, None, _no_column(header, table.headers))
-    self.rows = np.array([number for number, _ in table.rows], np.int64)
+    self.cells = {name: [text if is_visible(text) else "" for text in
+                         self._texts(table.rows, header)] for name, header in headers.items()}
+    rows = self._rows_with_something(table, set(filter(None, (label, split_column, group_column))))
+    self.num_left_out = len(table.rows) - len(rows)
+    self.rows = np.array([number for number, _ in rows], np.int64)
     self.num_rows = len(self.rows)
     if not self.num_rows and not self.problems:
       self._note(None, None, "it has no rows: give one an example")
-    self.cells = {name: self._texts(table.rows, header) for name, header in headers.items()}
-    for name in columns:
-      self.cells[name] = [text if is_visible(text) else "" for text in self.cells[name]]
     self.files = {name: self._stat(name, headers[name])
                   for name, kind in columns.items() if kind.of_files}
-    self._find_empty_rows()
     self.labels, self.label_names = None, []
     if label is not None:
       self.labels, self.label_names = _as_numbers(
-          self._texts(table.rows, label, (str, int), "a text or a whole number"))
-    shared = self._texts(table.rows, group_column, (str, int)) if group_column else None
+          self._texts(rows, label, (str, int), "a text or a whole number"))
+    shared = self._texts(rows, group_column, (str, int)) if group_column else None
     keys = manifest_splits.group_keys(self.cells, list(self.files), shared)
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     self.groups = np.array([numbers[key] for key in keys], np.int64)
     self.splits = (manifest_splits.draw(keys, fractions, seed) if split_column is None
-                   else self._given_splits(self._texts(table.rows, split_column), split_column))
+                   else self._given_splits(self._texts(rows, split_column), split_column))
     if self.num_rows:
-      self._find_empty_splits("raise its share in FRACTIONS, or add rows" if split_column is None else
-                              f"mark some in column '{split_column}'")
+      self._find_empty_splits("raise its share in FRACTIONS, or add rows" if split_column is None
+                              else f"mark some in column '{split_column}'")
 
   def check_files(self):
     """Reads every file of the manifest once and adds what is wrong with them to `problems`."""
@@ -192,11 +193,21 @@ class Manifest:
       return str(error).replace(str(self.file(cell)), cell)
     return None
 
-  def _find_empty_rows(self):
-    for i, row in enumerate(self.rows):
-      if not any(cells[i] for cells in self.cells.values()):
-        self._note(row, None, f"nothing in {_or(list(self.cells))}: fill a cell, or take the row "
-                   "out")
+  def _rows_with_something(self, table, reserved):
+    """The rows that have a modality, to which `cells` is cut; notes those that have nothing at all.
+
+    A row may have what is no modality here: its columns are left out, and so is the row.
+    """
+    kept = []
+    for i, (number, cells) in enumerate(table.rows):
+      if any(texts[i] for texts in self.cells.values()):
+        kept.append(i)
+      elif not any(is_visible(str(value or "")) for header, value in cells.items()
+                   if header not in reserved):
+        self._note(number, None, f"nothing in {_or(list(self.cells))}: fill a cell, or take the "
+                   "row out")
+    self.cells = {name: [texts[i] for i in kept] for name, texts in self.cells.items()}
+    return [table.rows[i] for i in kept]
 
   def _given_splits(self, texts, header):
     found = []

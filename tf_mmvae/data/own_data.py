@@ -1,4 +1,4 @@
-"""Your own examples, from a manifest: pictures, texts and vectors, any of them missing here and there.
+"""Your own examples, from a manifest: pictures, texts and vectors, any of them missing at times.
 
 A manifest is checked as a whole and then written once, resized, as a data set on disk that can be
 read by position; a change of the manifest, of a file that it names or of what is asked of it
@@ -34,7 +34,7 @@ class Source:
     """Checks the manifest and prepares the data set, unless it is there already.
 
     Args:
-      manifest: path of a manifest; one that is not absolute is below `manual_dir`, if that is given.
+      manifest: path of a manifest; one that is not absolute is below `manual_dir`, if given.
       columns, label, split_column, fractions, group_column, seed: see `Manifest`.
       manual_dir: a folder, or None for the working directory.
       data_dir: where prepared data sets are kept; None for the folder of TFDS.
@@ -45,6 +45,9 @@ class Source:
     """
     path = pathlib.Path(manual_dir or "", pathlib.Path(manifest).expanduser())
     self.manifest = Manifest(path, columns, label, split_column, fractions, group_column, seed)
+    if self.manifest.num_left_out:
+      logging.info("%s: %d rows have none of %s and are left out", path,
+                   self.manifest.num_left_out, ", ".join(columns))
     self._data_dir = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     parts = [*self.manifest.files, ROWS]
     fingerprint = _fingerprint(self.manifest)
@@ -57,13 +60,15 @@ class Source:
       for number, part in enumerate(parts)
     }
     with _quiet():
-      self._builders = {part: self._builder(config) for part, config in configs.items()}
-      if not all(builder.data_path.exists() for builder in self._builders.values()):
+      missing = [config for config in configs.values()
+                 if not self._builder(config).data_path.exists()]
+      if missing:
         self.manifest.check_files()
       self.manifest.raise_problems()
-      for part, builder in self._builders.items():
-        if not builder.data_path.exists():
-          self._prepare(part, builder)
+      for config in missing:
+        self._prepare(self._builder(config))
+      # A builder does not notice what was prepared after it was made.
+      self._builders = {part: self._builder(config) for part, config in configs.items()}
 
   def records(self, part, split):
     """`Records` of a split: of `ROWS`, or the distinct files of a modality in it."""
@@ -72,13 +77,12 @@ class Source:
   def _builder(self, config):
     return OwnData(config=config, data_dir=self._data_dir, file_format="array_record")
 
-  def _prepare(self, part, builder):
+  def _prepare(self, builder):
     try:
       builder.download_and_prepare()
     except OSError:
-      if not builder.data_path.exists():
+      if not builder.data_path.exists():  # otherwise another process was faster
         raise
-      self._builders[part] = self._builder(builder.builder_config)  # another process was faster
 
 
 def own_data(split, source, tokenizers=None, in_memory=True, augment=None):
@@ -196,7 +200,8 @@ class OwnData(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     if part != ROWS:
       cells = _distinct(manifest, part, split)
       for i, cell in enumerate(cells):
-        yield ordered_key(i, len(cells)), {"value": manifest.columns[part].read(manifest.file(cell))}
+        value = manifest.columns[part].read(manifest.file(cell))
+        yield ordered_key(i, len(cells)), {"value": value}
       return
     rows = manifest.of_split(split)
     numbers = {name: {cell: i for i, cell in enumerate(_distinct(manifest, name, split))}
