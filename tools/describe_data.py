@@ -7,7 +7,12 @@ Whatever is wrong with the manifest is told at once, by row and column. Where no
 set is prepared, described, and lines for a gin file are printed; with --out they are written into
 one that includes what was given here, to train with: tools/train.py --gin_file=birds.gin.
 
-RULE
+A scale is the most likely one (a Laplace's b: the mean absolute residual; a Gaussian's standard
+deviation) for what a linear code of LATENT_DIM numbers, fitted to other rows, leaves of a picture
+or vector. Weights make what each modality has to tell worth the same against the KL, 5 nats a
+latent dimension: for a picture or vector the nats that the linear code gains over the mean, for a
+text a fifth of the nats that its words cost when told by their frequencies. They are where to
+begin: more weight on a modality makes the latents keep more of it, at the cost of the others.
 """
 
 import os
@@ -36,17 +41,18 @@ def main():
     raise ValueError("this describes your own data: give --gin_file=gin/own_data.gin, or a file "
                      "that includes it")
   source = gin.get_configurable(Source)()
-  tokenizers = gin.query_parameter("TOKENIZERS/gin.macro.value")
-  words, min_count = (_value("WORDS", 32), _value("tokenizer.tokenizer.min_count", 3))
-  print("\n".join(description.describe(source, dict.fromkeys(tokenizers, words), min_count)))
-  latent_dim = _value("LATENT_DIM")
+  lengths = dict.fromkeys(source.manifest.columns, _value("WORDS/gin.macro.value"))
+  min_count = _value("tokenizer.tokenizer.min_count", 3)
+  print("\n".join(description.describe(source, lengths, min_count)))
+  latent_dim = _value("LATENT_DIM/gin.macro.value")
   suggested = description.suggest(source, latent_dim)
   lines = []
   for name, (_, left) in suggested.items():
     if left is None:
       continue
     print(f"{name}: {latent_dim} principal components leave {left.laplace:.3g} (mean absolute: a "
-          f"Laplace's b) or {left.normal:.3g} (standard deviation: a Gaussian's) of {left.num:,}")
+          f"Laplace's b) or {left.normal:.3g} (standard deviation: a Gaussian's), by {left.num:,} "
+          "files")
     laplace = "laplace" in str(_value(f"{name}/modality.Modality.likelihood", ""))
     lines.append(f"{name.upper()}_SCALE = {left.laplace if laplace else left.normal:.2g}")
   weights = ", ".join(f'"{name}": {s.weight:.2g}' for name, s in suggested.items())
@@ -57,11 +63,10 @@ def main():
 
 
 def _value(parameter, default=None):
-  """A binding's value, of a macro where the name is all capitals."""
+  """The value of a binding, or the default where there is none."""
   import gin
   try:
-    return gin.query_parameter(f"{parameter}/gin.macro.value" if parameter.isupper() or "_" in
-                               parameter and "." not in parameter else parameter)
+    return gin.query_parameter(parameter)
   except ValueError:
     return default
 

@@ -105,7 +105,7 @@ def test_what_is_told(source, tmp_path):
   assert cells == {"": ["train", "validation", "test"], "rows": ["12", "6", "6"],
                    "image missing": ["1", "0", "0"], "sentence missing": ["1", "0", "0"],
                    "vector missing": ["1", "0", "0"]}
-  assert lines[6] == "labels: 2 classes, 1 rows without one"
+  assert lines[6] == "labels: 2 classes, rows without one: 1"
   assert lines[7].startswith("image (picture 16x8x3): 12 files; 30 to 30 wide, 20 to 20 high; mean")
   assert lines[8] == (
     "sentence (text): 6.0 words a text, half have 6, the longest 6; the first 5 are read, all of "
@@ -116,7 +116,7 @@ def test_what_is_told(source, tmp_path):
 def test_groups_that_a_column_tears_apart_are_told(source, tmp_path):
   path = tmp_path / "birds" / "birds.csv"
   text = path.read_text()
-  assert "groups have" not in str(description.describe(source(), {"sentence": 6}))
+  assert "groups with" not in str(description.describe(source(), {"sentence": 6}))
   path.write_text(text.replace("number 6 1,6.npy,kind 0,train", "number 6 1,6.npy,kind 0,test"))
-  assert "1 groups have rows in more than one split: what is held out was seen in part" in (
+  assert "groups with rows in more than one split: 1; what is held out was seen in part" in (
     description.describe(source(), {"sentence": 6}))

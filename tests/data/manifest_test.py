@@ -132,8 +132,9 @@ def test_rows_with_nothing_that_is_asked_for_are_left_out(rows, read):
   assert table.cells["sentence"] == [row[1] for row in rows if row[1]]
   assert len(table.splits) == len(table.groups) == NUM_ROWS - 2
   rows[3] = ["", "", "", "kind", "train"]
-  assert said(read(rows, columns={"sentence": Text()}, label="class"))[0].startswith(
-    "row 5: nothing in sentence: fill a cell")
+  table = read(rows, columns={"sentence": Text()}, label="class")
+  assert said(table)[0].startswith("row 5: nothing in sentence: fill a cell")
+  assert table.num_left_out == 1
 
 
 def test_a_modality_that_a_split_lacks_throughout(rows, read):
@@ -222,6 +223,11 @@ def test_headers_alone_and_blank_lines(rows, read, tmp_path):
   assert said(checked(path))[0].startswith("row 5: nothing in image, sentence or vector")
 
 
+def test_of_two_columns_the_first_counts(rows, read):
+  table = read([[*row, "404.png"] for row in rows], [*HEADERS, "image"])
+  assert said(table) == ["row 1, column 'image': two columns have this header: rename one"]
+
+
 def test_a_misspelt_column_is_named(rows, read):
   headers = ["image", "sentense", "vector", "class", "part"]
   assert said(read(rows, headers)) == [
@@ -287,6 +293,7 @@ def test_problems_of_json_lines(rows, tmp_path):
   (["3", "0", ""], [3, 0, -1], []),
   (["b", "a", ""], [1, 0, -1], ["a", "b"]),
   (["1", "a", "-1"], [1, 2, 0], ["-1", "1", "a"]),
+  (["1", "0", "-1"], [2, 1, 0], ["-1", "0", "1"]),
   (["10", "9", "09"], [10, 9, 9], []),
 ])
 def test_labels(rows, read, given, labels, names):
@@ -349,6 +356,7 @@ def test_bad_fractions(rows, read, fractions):
     read(rows, fractions=fractions)
 
 
-def test_no_columns(rows, read):
-  with pytest.raises(ValueError, match="a manifest needs columns"):
-    read(rows, columns={})
+@pytest.mark.parametrize("columns", [{}, ["image"], {"image": Picture}, {"image": "picture"}])
+def test_no_columns(rows, read, columns):
+  with pytest.raises(ValueError, match="a manifest needs columns {modality: kind}, such as "):
+    read(rows, columns=columns)

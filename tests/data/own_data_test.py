@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
+from tensorflow_datasets.core import shuffle
 
 from tf_mmvae import pictures
 from tf_mmvae.data import gaps, own_data, tokenizer
@@ -121,7 +122,7 @@ def shards(monkeypatch):
   prepare = own_data.OwnData.download_and_prepare
   monkeypatch.setattr(own_data.OwnData, "download_and_prepare",
                       functools.partialmethod(prepare, download_config=config))
-  monkeypatch.setattr(tfds.core.shuffle, "MAX_MEM_BUFFER_SIZE", 100)
+  monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 100)
 
 
 def test_from_disk_the_batches_are_the_same(shards, source, words, tmp_path):
@@ -242,6 +243,8 @@ def test_mistakes(source, words):
   made = source()
   with pytest.raises(ValueError, match="own data have no split 'all': give one of train, valid"):
     own_data.own_data("all", made, words)
+  with pytest.raises(ValueError, match="MANIFEST must be the path of a .csv or .jsonl in quotes"):
+    own_data.Source(5, COLUMNS)
   with pytest.raises(ValueError, match=r"tokenizers for \[\], but the manifest's texts are \['se"):
     own_data.own_data("train", made)
 

@@ -54,7 +54,7 @@ def test_the_scale_is_that_of_the_likelihood(birds):
     found.append((float(scale), float(b), float(normal)))
   (normal_scale, _, normal), (laplace_scale, b, _) = found
   assert normal_scale == pytest.approx(normal, rel=0.06)
-  assert laplace_scale == pytest.approx(b, rel=0.06) < normal_scale
+  assert laplace_scale == pytest.approx(b, rel=0.06) and laplace_scale < normal_scale
 
 
 @pytest.mark.parametrize("tool", ["describe_data.py", "train.py"])

@@ -13,7 +13,7 @@ from tf_mmvae.pictures import size as picture_size
 
 NATS_PER_DIMENSION = 5.0  # that a modality is to be worth to each latent dimension
 MAX_ROWS = 2000
-SHARE_OF_WORDS = 0.5  # of the nats of words, which latents may explain
+SHARE_OF_WORDS = 0.2  # of the nats of words, which latents may explain
 LEAST_SHARE = 0.01  # of deviations from the mean: values that fit better are few, or follow a rule
 
 
@@ -145,15 +145,15 @@ def describe(source, lengths, min_count=3):
     missing = [sum(not cells[i] for i in rows) for rows in splits.values()]
     lines.append(f"{name + ' missing':{width}}" + "".join(f"{n:>12,}" for n in missing))
   if manifest.num_left_out:
-    lines.append(f"{manifest.num_left_out:,} rows have none of these modalities and are left out")
+    lines.append(f"rows without any of these modalities, left out: {manifest.num_left_out:,}")
   torn = _torn_groups(manifest, splits)
   if torn:
-    lines.append(f"{torn:,} groups have rows in more than one split: what is held out was seen in "
+    lines.append(f"groups with rows in more than one split: {torn:,}; what is held out was seen in "
                  "part")
   if manifest.labels is not None:
     known = manifest.labels[manifest.labels >= 0]
-    lines.append(f"labels: {len(set(known.tolist())):,} classes, {np.sum(manifest.labels < 0):,} "
-                 "rows without one")
+    lines.append(f"labels: {len(set(known.tolist())):,} classes, rows without one: "
+                 f"{np.sum(manifest.labels < 0):,}")
   for name, kind in manifest.columns.items():
     lines.append(f"{name} ({kind}): " + (
       _files(source, name) if kind.of_files else _words(source, name, lengths[name], min_count)

@@ -13,9 +13,11 @@ import unicodedata
 import numpy as np
 
 from tf_mmvae.data import manifest_files, manifest_splits
+from tf_mmvae.data.columns import Picture, Text, Vector
 from tf_mmvae.data.manifest_files import Problem
 
 SPLITS = manifest_splits.SPLITS
+KINDS = (Picture, Text, Vector)
 MAX_SHOWN = 50
 
 
@@ -77,9 +79,11 @@ class Manifest:
       FileNotFoundError: there is no such file.
       ValueError: it is no manifest at all, or an argument is wrong.
     """
-    if not columns:
-      raise ValueError("a manifest needs columns: give {modality: kind}, such as "
-                       '{"image": @columns.Picture(), "sentence": @columns.Text()}')
+    if not (columns and isinstance(columns, dict)
+            and all(isinstance(kind, KINDS) for kind in columns.values())):
+      raise ValueError("a manifest needs columns {modality: kind}, such as "
+                       '{"image": @columns.Picture(), "sentence": @columns.Text()}, got '
+                       f"{columns!r}")
     fractions = manifest_splits.check_fractions(fractions) if split_column is None else {}
     self.path, self.columns = pathlib.Path(path), dict(columns)
     table = manifest_files.read(self.path)
@@ -92,7 +96,6 @@ class Manifest:
     self.cells = {name: [text if is_visible(text) else "" for text in
                          self._texts(table.rows, header)] for name, header in headers.items()}
     rows = self._rows_with_something(table, set(filter(None, (label, split_column, group_column))))
-    self.num_left_out = len(table.rows) - len(rows)
     self.rows = np.array([number for number, _ in rows], np.int64)
     self.num_rows = len(self.rows)
     if not self.num_rows and not self.problems:
@@ -198,7 +201,7 @@ class Manifest:
 
     A row may have what is no modality here: its columns are left out, and so is the row.
     """
-    kept = []
+    kept, self.num_left_out = [], 0
     for i, (number, cells) in enumerate(table.rows):
       if any(texts[i] for texts in self.cells.values()):
         kept.append(i)
@@ -206,6 +209,8 @@ class Manifest:
                    if header not in reserved):
         self._note(number, None, f"nothing in {_or(list(self.cells))}: fill a cell, or take the "
                    "row out")
+      else:
+        self.num_left_out += 1
     self.cells = {name: [texts[i] for i in kept] for name, texts in self.cells.items()}
     return [table.rows[i] for i in kept]
 

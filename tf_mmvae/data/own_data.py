@@ -43,11 +43,13 @@ class Source:
       FileNotFoundError: there is no such manifest.
       ValueError: an argument is wrong, or something in the manifest: all of it in one `Problems`.
     """
+    if not isinstance(manifest, (str, pathlib.PurePath)) or not str(manifest):
+      raise ValueError(f"MANIFEST must be the path of a .csv or .jsonl in quotes, got {manifest!r}")
     path = pathlib.Path(manual_dir or "", pathlib.Path(manifest).expanduser())
     self.manifest = Manifest(path, columns, label, split_column, fractions, group_column, seed)
     if self.manifest.num_left_out:
-      logging.info("%s: %d rows have none of %s and are left out", path,
-                   self.manifest.num_left_out, ", ".join(columns))
+      logging.info("%s: rows without any of %s, left out: %d", path, ", ".join(columns),
+                   self.manifest.num_left_out)
     self._data_dir = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     parts = [*self.manifest.files, ROWS]
     fingerprint = _fingerprint(self.manifest)
