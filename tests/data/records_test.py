@@ -17,7 +17,8 @@ def test_keys_keep_the_order_and_are_spread_over_what_tfds_sorts_at_once(num):
   assert max(counts.values()) <= -(-num // shuffle.BUCKETS_NUMBER) + 1
 
 
-def test_any_order_twice_and_none(tmp_path):
+def test_any_order_twice_and_none(tmp_path, monkeypatch):
+  monkeypatch.setattr(records, "_AT_ONCE", 5)
   own_data_test.write_source(tmp_path / "birds")
   source = own_data.Source(tmp_path / "birds" / "birds.csv", own_data_test.COLUMNS,
                            split_column="split", data_dir=tmp_path / "data")

@@ -5,6 +5,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 _LARGEST_KEY = 2**128  # of the records of TFDS
+_AT_ONCE = 256  # records that are read at once when all are
 
 
 class Records:
@@ -43,7 +44,7 @@ class Records:
 
   def read_all(self):
     """{feature: array [N, ...]}, all records in their order."""
-    batches = tf.data.Dataset.range(self.num_records).batch(256)
+    batches = tf.data.Dataset.range(self.num_records).batch(_AT_ONCE)
     found = {}
     start = 0
     for batch in batches.map(self.read, tf.data.AUTOTUNE).as_numpy_iterator():
