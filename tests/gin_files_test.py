@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests import runs
-from tests.data import cub_test, mnist_test, photo_digits_test, svhn_test
+from tests.data import cub_test, mnist_test, own_data_test, photo_digits_test, svhn_test
 from tests.nets import features_test
 from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.training.train import train
@@ -21,11 +21,13 @@ TINY = sorted(path.name for path in GIN.glob("*_tiny.gin"))
 
 @pytest.fixture(scope="module", autouse=True)
 def sources():
-  """CUB, MNIST, SVHN and photographs in small, and weights that give features."""
+  """CUB, MNIST, SVHN, photographs and birds of one's own in small, and weights for features."""
+  manual = runs.scratch() / "manual"
   for source in (cub_test.write_source, mnist_test.write_source, svhn_test.write_source,
                  photo_digits_test.write_photos):
-    source(runs.scratch() / "manual")
-  features_test.random_body().save_weights(runs.scratch() / "manual" / "mobilenet.weights.h5")
+    source(manual)
+  own_data_test.write_source(manual / "birds")
+  features_test.random_body().save_weights(manual / "mobilenet.weights.h5")
 
 
 def test_every_experiment_has_a_tiny_variant():
@@ -71,13 +73,15 @@ def test_a_second_time_does_not_train_again(name):
 
 
 SHARED = {"digit_pairs.gin", "image_and_sentence.gin", "training.gin"}  # experiments include them
-WITH_SENTENCES = ["cub_features_tiny.gin", "cub_tiny.gin", "toy_birds_tiny.gin"]
+WITH_SENTENCES = [
+    "cub_features_tiny.gin", "cub_tiny.gin", "own_data_tiny.gin", "toy_birds_tiny.gin"]
 OF_SOME = {"cub_published.gin": ["cub_tiny.gin"], "captions_missing.gin": WITH_SENTENCES,
            "positionwise.gin": [*WITH_SENTENCES, "cub_released_tiny.gin"],
            "likelihood_table.gin": ["mnist_photo_tiny.gin", "mnist_svhn_tiny.gin"]}
 # Experiments that differ from another one in what no other part touches.
 OF_FEW = {"cub_features_tiny.gin": ["captions_missing.gin", "mopoe.gin", "private.gin"],
           "mnist_svhn_tiny.gin": ["likelihood_table.gin"],
+          "own_data_tiny.gin": ["captions_missing.gin", "poe.gin"],
           "polymnist_tiny.gin": ["mopoe.gin", "mvae.gin", "mvtcae.gin", "mixture_dreg.gin"]}
 
 

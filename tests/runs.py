@@ -25,6 +25,9 @@ from tf_mmvae.run_dir import RunDir
 
 ROOT = pathlib.Path(__file__).parents[1]
 
+# It defines flags, and flagsaver would take away those that are defined while a tool runs.
+importlib.import_module("array_record.python.array_record_data_source")
+
 
 def last_step(checkpoints):
   """The step of the last checkpoint in a directory, -1 without one."""

@@ -1,4 +1,4 @@
-"""A user's mistake, or a trouble of the machine, as one sentence."""
+"""A user's mistake, or a trouble of the machine, as one sentence, or a report of several."""
 
 import errno
 import os
@@ -24,7 +24,9 @@ def kinds():
 
 
 def sentence(error):
-  """What an error says to a user, in one line."""
+  """What an error says to a user, in one line; all of its `report`, if it has one."""
+  if report := getattr(error, "report", None):
+    return report
   trouble = _trouble(error)
   if trouble:
     return trouble

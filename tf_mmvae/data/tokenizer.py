@@ -72,10 +72,17 @@ class Tokenizer:
     return tf.strings.regex_replace(sentences, r"\( ", "(")
 
 
+def split_all(sentences):
+  """The words of N strings, as `Tokenizer.split` finds them: N lists of strings."""
+  words = _split(tf.constant(sentences, tf.string, shape=[len(sentences)]))
+  of_all = [word.decode() for word in words.values.numpy().tolist()]
+  ends = words.row_splits.numpy().tolist()
+  return [of_all[i:j] for i, j in zip(ends[:-1], ends[1:], strict=True)]
+
+
 def count_words(captions, min_count):
   """Words that occur more than `min_count` times, the most frequent first, then by alphabet."""
-  words = _split(tf.constant(captions, tf.string, shape=[len(captions)])).values.numpy().tolist()
-  counts = collections.Counter(word.decode() for word in words)
+  counts = collections.Counter(word for words in split_all(captions) for word in words)
   kept = [word for word, count in counts.items() if count > min_count and word not in SPECIALS]
   return sorted(kept, key=lambda word: (-counts[word], word))
 

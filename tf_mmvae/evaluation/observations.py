@@ -5,7 +5,9 @@ import re
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from tf_mmvae import pictures
 
 
 class Source(NamedTuple):
@@ -127,30 +129,12 @@ class Pictures(_Files):
     Raises:
       ValueError: if the file is no picture, or damaged.
     """
-    try:
-      with Image.open(path) as image:
-        image = _opaque(ImageOps.exif_transpose(image))
-        image = image.convert("RGB" if self._channels == 3 else "L")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-      raise ValueError(f"{path} is not a readable picture: {error}") from error
-    image = image.resize((self._width, self._height), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image, np.float32) / 255
-    return pixels.reshape([self._height, self._width, self._channels])
+    return pictures.read(path, (self._height, self._width, self._channels)).astype(np.float32) / 255
 
   def save(self, observation, path):
     """Writes a picture as PNG."""
     pixels = np.clip(observation * 255 + 0.5, 0, 255).astype(np.uint8)
     Image.fromarray(pixels if self._channels == 3 else pixels[..., 0]).save(path)
-
-
-def _opaque(image):
-  """The same picture on white, with 8 bits a channel."""
-  if image.mode.startswith("I"):  # 16 bits of grey, which PIL would cut off at 255
-    return Image.fromarray((np.asarray(image).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
-  if not image.has_transparency_data:
-    return image
-  image = image.convert("RGBA")
-  return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 class Arrays(_Files):
