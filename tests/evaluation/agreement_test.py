@@ -250,9 +250,9 @@ def test_errors_are_over_groups():
   assert agreement()(model(useless=True), dataset)[figure][1] < 0.6 * expected[1]
 
 
-def with_gaps(colours, has):
+def with_gaps(colours, has, names=("image", "sentence")):
   """Of `examples`; what stands in the place of an absent observation reads as no colour."""
-  whole, has = examples(colours, np.zeros(len(colours), int)), {
+  whole, has = examples(colours, np.zeros(len(colours), int), names), {
       name: tf.constant(np.array(present, bool)) for name, present in has.items()}
 
   def read(i):
@@ -296,3 +296,13 @@ def test_groups_are_those_of_the_examples_that_count():
 def test_a_pair_that_no_example_has_has_no_figure():
   dataset = with_gaps(COLOURS[:4], {"image": [1, 1, 0, 0], "sentence": [0, 0, 1, 1]})
   assert {name.split("/")[0] for name in agreement()(model(), dataset)} == {"prior"}
+
+
+def test_means_over_sources_leave_out_what_is_absent():
+  """The sound is always wrong: 4 of 6 pairs are right where it is there, and both where not."""
+  has = {"sound": [1, 0, 0, 0], "image": [1, 1, 1, 0]}
+  values = agreement(readers={**READERS, "sound": see})(
+      of_three(["sound"]), with_gaps(np.array([1, 2, 3, 1]), has, NAMES))
+  share, _, num = values["from_1/colour"]
+  np.testing.assert_allclose((share, num), (np.mean([2 / 3, 1, 1]), 3))
+  assert values["from_2/colour"][2] == 1
