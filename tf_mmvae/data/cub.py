@@ -3,9 +3,7 @@
 Their files lie below `manual_dir` in one of the two layouts of `cub_layouts`.
 """
 
-import contextlib
 import dataclasses
-import io
 import pathlib
 
 import numpy as np
@@ -14,6 +12,7 @@ from absl import logging
 from PIL import Image
 
 from tf_mmvae.data import cub_layouts, examples
+from tf_mmvae.data.quiet import quiet
 
 IMAGE_SIZE = 64
 BOX_MARGIN = 0.05  # on either side, of the longer side of the box
@@ -138,7 +137,7 @@ def _prepared(manual_dir, data_dir, crop):
   # TFDS reuses what it prepared under a name, whatever the source: another source, another name.
   name = f"{source.fingerprint()}-{'bird' if crop else 'photo'}"
   config = CubConfig(name=name, layout=source, crop=crop)
-  with _quiet():
+  with quiet():
     builder = Cub(config=config, data_dir=data_dir)
     try:
       builder.download_and_prepare(
@@ -152,19 +151,6 @@ def _prepared(manual_dir, data_dir, crop):
   return builder
 
 
-@contextlib.contextmanager
-def _quiet():
-  """Keeps TFDS from printing bars and announcements."""
-  tfds.disable_progress_bar()
-  verbosity = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
-  try:
-    with contextlib.redirect_stdout(io.StringIO()):
-      yield
-  finally:
-    logging.set_verbosity(verbosity)
-
-
 def _load(builder, split, features):
   """{feature: array [N, ...]} of a split, in the order of the file names."""
   try:
@@ -176,7 +162,7 @@ def _load(builder, split, features):
       f"cub has no photos in split {split!r}: give 'train', 'test' or a part such as 'train[:95%]'"
     )
   wanted = tfds.decode.PartialDecoding(dict.fromkeys({*features, "file_name"}, True))
-  with _quiet():
+  with quiet():
     birds = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1, decoders=wanted))
   order = np.argsort(birds["file_name"])
   return {feature: birds[feature][order] for feature in features}

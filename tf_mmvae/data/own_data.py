@@ -5,10 +5,8 @@ read by position; a change of the manifest, of a file that it names or of what i
 makes another one. `docs/own_data.md` is the manual.
 """
 
-import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import pathlib
 import re
@@ -21,6 +19,7 @@ from absl import logging
 from tf_mmvae.data.columns import Picture
 from tf_mmvae.data.examples import Examples, on_cpu
 from tf_mmvae.data.manifest import SPLITS, Manifest
+from tf_mmvae.data.quiet import quiet
 from tf_mmvae.data.records import Records, ordered_key
 
 ROWS = None  # the part that is the rows; the files of each modality are another
@@ -61,7 +60,7 @@ class Source:
       )
       for number, part in enumerate(parts)
     }
-    with _quiet():
+    with quiet():
       missing = [config for config in configs.values()
                  if not self._builder(config).data_path.exists()]
       if missing:
@@ -256,16 +255,3 @@ def _fingerprint(manifest):
   for values in _labels(manifest).values():
     digest.update(values.tobytes())
   return digest.hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _quiet():
-  """Keeps TFDS from printing bars and announcements."""
-  tfds.disable_progress_bar()
-  verbosity = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
-  try:
-    with contextlib.redirect_stdout(io.StringIO()):
-      yield
-  finally:
-    logging.set_verbosity(verbosity)

@@ -1,8 +1,6 @@
 """Toy birds: an embedded data set of pictures of birds and captions, drawn by this package."""
 
-import contextlib
 import dataclasses
-import io
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -12,6 +10,7 @@ from tf_mmvae.data import toy_birds_attributes as attributes
 from tf_mmvae.data import toy_birds_captions as grammar
 from tf_mmvae.data import toy_birds_drawing as drawing
 from tf_mmvae.data.examples import images_with_captions
+from tf_mmvae.data.quiet import quiet
 
 CAPTIONS_PER_IMAGE = 5
 
@@ -142,8 +141,7 @@ def prepare(config, data_dir=None):
   builder = ToyBirds(config=config, data_dir=data_dir)
   if not builder.data_path.exists():
     logging.info("Drawing toy birds into %s", builder.data_path)
-  tfds.disable_progress_bar()
-  with contextlib.redirect_stdout(io.StringIO()):  # TFDS also prints
+  with quiet():
     builder.download_and_prepare()
   return builder
 
