@@ -17,6 +17,7 @@ from unittest import mock
 import gin
 import numpy as np
 import tensorflow as tf
+from absl import flags
 from absl.testing import flagsaver
 from tensorboard.plugins.hparams import metadata
 from tensorflow.core.util import event_pb2
@@ -101,10 +102,26 @@ def call(tool, *args):
   return process.returncode, printed
 
 
+_flags_of_tools = {}  # {tool: {name: flag}}
+
+
+def _imported(tool):
+  """A tool's module, with its flags and without those of other tools, which may have their names."""
+  for name in {name for of_one in _flags_of_tools.values() for name in of_one} & set(flags.FLAGS):
+    delattr(flags.FLAGS, name)
+  for name, flag in _flags_of_tools.get(tool, {}).items():
+    flags.FLAGS[name] = flag
+  before = set(flags.FLAGS)
+  module = importlib.import_module(tool)
+  _flags_of_tools.setdefault(tool, {n: flags.FLAGS[n] for n in set(flags.FLAGS) - before})
+  return module
+
+
 def call_here(tool, *args):
   """Runs a tool in this process, which saves the imports; returns what `call` returns."""
   with mock.patch.object(sys, "path", [str(ROOT / "tools"), *sys.path]):
-    experiment, module = map(importlib.import_module, ("experiment", tool.removesuffix(".py")))
+    experiment = importlib.import_module("experiment")
+    module = _imported(tool.removesuffix(".py"))
   printed = io.StringIO()
   gin.clear_config()
   try:

@@ -101,7 +101,7 @@ def test_mistakes(tmp_path, args, sentence):
 def test_other_columns(birds, tmp_path):
   """A sentence by itself, and vectors beside it under another name."""
   text = (pathlib.Path(runs.ROOT) / "docs" / "own_data.md").read_text()
-  vector = re.search(r"```\n(from __gin__.*?)```", text, re.S).group(1)
+  (vector,) = [block for block in re.findall(r"```\n(.*?)```", text, re.S) if "Vector" in block]
   file = tmp_path / "vector.gin"
   file.write_text(vector.replace("gin/own_data.gin", "gin/own_data_tiny.gin").replace("128", "2"))
   code, printed = runs.call_here(
