@@ -106,7 +106,7 @@ _flags_of_tools = {}  # {tool: {name: flag}}
 
 
 def _imported(tool):
-  """A tool's module, with its flags and without those of other tools, which may have their names."""
+  """A tool with its flags, and without those of others, which may have the same names."""
   for name in {name for of_one in _flags_of_tools.values() for name in of_one} & set(flags.FLAGS):
     delattr(flags.FLAGS, name)
   for name, flag in _flags_of_tools.get(tool, {}).items():
