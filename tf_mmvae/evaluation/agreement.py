@@ -92,14 +92,15 @@ class Agreement:
     num = self._num_prior or self._num_examples
     decode = tf.function(lambda z: translation.decode(model, z, self._readers))
     z = translation.sample_prior(model, num, tf.constant([self._seed, 1], tf.int64))
-    seen = {}
+    decoded, seen = {}, {}
     for first in range(0, num, self._batch_size):
       for name, value in decode(z[first:first + self._batch_size]).items():
-        for attribute, read in self._readers[name](self._shown(name, value)).items():
-          seen.setdefault(attribute, {}).setdefault(name, []).append(read)
+        decoded.setdefault(name, []).append(self._shown(name, value))
+    for name, observations in decoded.items():  # at once: some readers are slow to begin
+      for attribute, read in self._readers[name](np.concatenate(observations)).items():
+        seen.setdefault(attribute, []).append(read)
     values = {}
-    for attribute, of_modalities in seen.items():
-      answers = [np.concatenate(of_one) for of_one in of_modalities.values()]
+    for attribute, answers in seen.items():
       if attribute in labels and len(answers) > 1:
         apart = [np.roll(answer, m) for m, answer in enumerate(answers)]
         for kind, said in (("", answers), ("/chance", apart)):
