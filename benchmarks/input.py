@@ -123,7 +123,7 @@ def main(argv):
   with tempfile.TemporaryDirectory() as directory:
     scratch = pathlib.Path(directory)
     from tf_mmvae.data import photo_digits
-    write_own_data(scratch, photo_digits._photos("train", MANUAL_DIR.value, None))
+    write_own_data(scratch, photo_digits.photos("train", MANUAL_DIR.value))
     write_numbers(scratch)
     (scratch / "mnist").symlink_to(pathlib.Path(MANUAL_DIR.value, "mnist").resolve())
     print("| data set | examples/s alone | examples/s trained on | ratio | waits |")

@@ -41,10 +41,10 @@ def main():
     raise ValueError("this describes your own data: give --gin_file=gin/own_data.gin, or a file "
                      "that includes it")
   source = gin.get_configurable(Source)()
-  lengths = dict.fromkeys(source.manifest.columns, _value("WORDS/gin.macro.value"))
+  lengths = dict.fromkeys(source.manifest.columns, experiment.value_of("WORDS", None))
   min_count = _value("tokenizer.tokenizer.min_count", 3)
   print("\n".join(description.describe(source, lengths, min_count)))
-  latent_dim = _value("LATENT_DIM/gin.macro.value")
+  latent_dim = experiment.value_of("LATENT_DIM", None)
   suggested = description.suggest(source, latent_dim)
   lines = []
   for name, (_, left) in suggested.items():
@@ -62,7 +62,7 @@ def main():
     _write(flag, lines, source.manifest.path)
 
 
-def _value(parameter, default=None):
+def _value(parameter, default):
   """The value of a binding, or the default where there is none."""
   import gin
   try:

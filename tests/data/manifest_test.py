@@ -93,9 +93,9 @@ def test_one_report_names_all(rows, read, tmp_path):
     "row 3, column 'image': text.png is not a readable picture: cannot identify image file "
     "'text.png' (in 2 rows)",
     "row 5, column 'image': cut.png is not a readable picture: image file is truncated",
-    "row 6, column 'vector': long.npy is of shape [3]: expected 2 numbers, shape [2]",
+    "row 6, column 'vector': long.npy is of shape [3]: expected numbers of shape [2]",
     "row 7: nothing in image, sentence or vector: fill a cell, or take the row out",
-    "row 8, column 'vector': nan.npy holds NaN or infinity (in float32): expected 2 numbers, shape "
+    "row 8, column 'vector': nan.npy holds NaN or infinity in float32: expected numbers of shape "
     "[2], all finite",
     "row 9: 8 cells, but 6 headers: look for a comma that is missing or wants quotes",
     "row 10, column 'part': expected train, validation or test, got 'exam'",

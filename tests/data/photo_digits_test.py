@@ -34,7 +34,7 @@ def source(tmp_path):
 @pytest.fixture
 def exact(source, monkeypatch):
   """Photographs without the losses of JPEG."""
-  monkeypatch.setattr(photo_digits, "_photos", lambda part, *_: [
+  monkeypatch.setattr(photo_digits, "photos", lambda part, *_: [
       photograph(part, number) for number in range(len(SIZES[part]))])
   return source
 
@@ -114,7 +114,7 @@ def test_as_many_views_as_photographs(exact, num):
 
 
 def test_files_are_read_in_the_order_of_their_names(source):
-  found = photo_digits._photos("train", source, None)
+  found = photo_digits.photos("train", source)
   for number, photo in enumerate(found):
     assert np.abs(photo.astype(int) - photograph("train", number)).mean() < 4
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tf_mmvae import pictures
+from tf_mmvae import arrays, pictures
 
 
 class Picture:
@@ -71,20 +71,7 @@ class Vector:
 
   def read(self, path):
     """float32 [size]; raises ValueError for other shapes, for NaN and infinity."""
-    try:
-      values = np.load(path, allow_pickle=False)
-    except Exception as error:  # of many kinds, for a header that is none
-      raise ValueError(f"{path} is no vector as np.save writes it") from error
-    expected = f"expected {self.shape[0]} numbers, shape {list(self.shape)}"
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-      raise ValueError(f"{path} holds no numbers: {expected}")
-    if values.shape != self.shape:
-      raise ValueError(f"{path} is of shape {list(values.shape)}: {expected}")
-    with np.errstate(over="ignore"):
-      values = values.astype(np.float32)
-    if not np.all(np.isfinite(values)):
-      raise ValueError(f"{path} holds NaN or infinity (in float32): {expected}, all finite")
-    return values
+    return arrays.read(path, self.shape, np.float32)
 
 
 def _is_size(value):

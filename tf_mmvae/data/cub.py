@@ -4,14 +4,13 @@ Their files lie below `manual_dir` in one of the two layouts of `cub_layouts`.
 """
 
 import dataclasses
-import pathlib
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 
-from tf_mmvae.data import cub_layouts, examples
+from tf_mmvae.data import cub_layouts, examples, folders
 from tf_mmvae.data.quiet import quiet
 
 IMAGE_SIZE = 64
@@ -66,12 +65,7 @@ def captions(split="train", manual_dir=None, data_dir=None, crop=False):
 
 def layout(manual_dir=None, data_dir=None, crop=False):
   """The `cub_layouts.Layout` of the files, with boxes for `crop`; arguments and errors of `cub`."""
-  return cub_layouts.read(_manual_dir(manual_dir, data_dir_or_default(data_dir)), crop)
-
-
-def data_dir_or_default(data_dir=None):
-  """The folder of prepared data sets, a `pathlib.Path`; that of TFDS where none is given."""
-  return pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+  return cub_layouts.read(folders.manual_dir_or_default(manual_dir, data_dir), crop)
 
 
 def pictures(source, size):
@@ -127,13 +121,11 @@ class Cub(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       }
 
 
-def _manual_dir(manual_dir, data_dir):
-  return pathlib.Path(manual_dir or data_dir / "downloads" / "manual").expanduser()
-
-
 def _prepared(manual_dir, data_dir, crop):
   """The builder of the source in `manual_dir`, its data set prepared."""
-  source, data_dir = layout(manual_dir, data_dir, crop), data_dir_or_default(data_dir)
+  source = layout(manual_dir, data_dir, crop)
+  manual_dir = folders.manual_dir_or_default(manual_dir, data_dir)
+  data_dir = folders.data_dir_or_default(data_dir)
   # TFDS reuses what it prepared under a name, whatever the source: another source, another name.
   name = f"{source.fingerprint()}-{'bird' if crop else 'photo'}"
   config = CubConfig(name=name, layout=source, crop=crop)
@@ -141,8 +133,7 @@ def _prepared(manual_dir, data_dir, crop):
     builder = Cub(config=config, data_dir=data_dir)
     try:
       builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(
-          manual_dir=_manual_dir(manual_dir, data_dir))
+        download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
       )
     except OSError:
       if not builder.data_path.exists():

@@ -17,7 +17,7 @@ import zipfile
 import numpy as np
 import tqdm
 
-from tf_mmvae.data import cub, examples
+from tf_mmvae.data import cub, examples, folders
 
 _BATCH = 32  # photos that the network sees at once
 _LOG_EVERY = 60  # seconds between lines where there is no bar
@@ -74,7 +74,7 @@ def album(split, extractor, manual_dir=None, data_dir=None, crop=False):
 def _features(extractor, manual_dir, data_dir, crop):
   """(names of all photos, their features float32 [N, F]), kept or computed."""
   source = cub.layout(manual_dir, data_dir, crop)
-  folder = cub.data_dir_or_default(data_dir) / "cub_features"
+  folder = folders.data_dir_or_default(data_dir) / "cub_features"
   start = (f"{source.fingerprint()}-{'bird' if crop else 'photo'}-{extractor.application}"
            f"-{extractor.size}")
   path = _kept(folder, start, extractor.weights)

@@ -1,5 +1,7 @@
 """Examples: a data set in memory, read by position, so that a batch depends on (seed, step)."""
 
+import hashlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -117,6 +119,16 @@ class Examples:
     return Examples(
       self.name, len(indices), lambda i: self.read(tf.gather(indices, i)), self.augment
     )
+
+  def fingerprint(self, num_examples=200):
+    """A hash of their number and of so many of them, evenly spread, which tells data apart."""
+    some = np.linspace(0, self.num_examples - 1, min(num_examples, self.num_examples)).astype(int)
+    digest = hashlib.sha256(str(self.num_examples).encode())
+    for batch in self.subset(some).batches(50):
+      for part in batch:
+        for key in sorted(part):
+          digest.update(key.encode() + tf.io.serialize_tensor(part[key]).numpy())
+    return digest.hexdigest()
 
   def _check_batch_size(self, batch_size):
     if batch_size < 1:

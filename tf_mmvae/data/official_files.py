@@ -7,6 +7,8 @@ import numpy as np
 import requests
 import tensorflow_datasets as tfds
 
+from tf_mmvae.data import folders
+
 _PATIENCE = 5  # seconds
 _FAILURES = (
   requests.RequestException,
@@ -32,12 +34,11 @@ def find(name, builder, files, manual_dir=None, data_dir=None):
   Raises:
     FileNotFoundError: a file is neither there nor to be had; found out within seconds.
   """
-  data_dir = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-  folder = pathlib.Path(manual_dir or data_dir / "downloads" / "manual").expanduser() / name
+  folder = folders.manual_dir_or_default(manual_dir, data_dir) / name
   paths = {file: folder / file for file in files}
   missing = [file for file, path in paths.items() if not path.is_file()]
   if missing:
-    paths |= _fetched(missing, builder, folder, data_dir)
+    paths |= _fetched(missing, builder, folder, folders.data_dir_or_default(data_dir))
   return paths
 
 

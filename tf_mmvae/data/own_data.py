@@ -16,6 +16,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
+from tf_mmvae.data import folders
 from tf_mmvae.data.columns import Picture
 from tf_mmvae.data.examples import Examples, on_cpu
 from tf_mmvae.data.manifest import SPLITS, Manifest
@@ -49,7 +50,7 @@ class Source:
     if self.manifest.num_left_out:
       logging.info("%s: rows without any of %s, left out: %d", path, ", ".join(columns),
                    self.manifest.num_left_out)
-    self._data_dir = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    self._data_dir = folders.data_dir_or_default(data_dir)
     parts = [*self.manifest.files, ROWS]
     fingerprint = _fingerprint(self.manifest)
     configs = {

@@ -4,14 +4,11 @@ Photographs lie below `<manual_dir>/photos`, as `train/*.jpg` and `test/*.jpg`. 
 each digit but the place of its crop.
 """
 
-import pathlib
-
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 from PIL import Image
 
-from tf_mmvae.data import class_pairs, mnist
+from tf_mmvae.data import class_pairs, folders, mnist
 from tf_mmvae.data.examples import on_cpu
 
 
@@ -41,10 +38,10 @@ def mnist_photo(split, manual_dir=None, data_dir=None, num_permutations=1, max_p
     ValueError: a damaged file, or no such split.
   """
   images, labels, positions = mnist.arrays(split, manual_dir, data_dir)
-  photos = _photos(split.partition("[")[0], manual_dir, data_dir)
+  backgrounds = photos(split.partition("[")[0], manual_dir, data_dir)
   sources = {
     "mnist": class_pairs.of_array(images, labels),
-    "photo": _over_crops(images, labels, positions, photos, 32, seed),
+    "photo": _over_crops(images, labels, positions, backgrounds, 32, seed),
   }
   return class_pairs.pairs("mnist_photo", sources, num_permutations, max_per_class, seed)
 
@@ -75,29 +72,30 @@ def polymnist(split, num_views=5, manual_dir=None, data_dir=None, num_permutatio
   """
   images, labels, positions = mnist.arrays(split, manual_dir, data_dir)
   stencils = np.where(images > 127, np.uint8(255), np.uint8(0))
-  photos = _photos("train", manual_dir, data_dir)
-  if not 1 <= num_views <= len(photos):
-    raise ValueError(f"data set 'polymnist': expected 1 to {len(photos)} views, as there are "
+  backgrounds = photos("train", manual_dir, data_dir)
+  if not 1 <= num_views <= len(backgrounds):
+    raise ValueError(f"data set 'polymnist': expected 1 to {len(backgrounds)} views, as there are "
                      f"photographs, got {num_views}")
   sources = {
-    f"view{v}": _over_crops(stencils, labels, positions, photos[v : v + 1], 28, seed + 1000 * v)
+    f"view{v}": _over_crops(stencils, labels, positions, backgrounds[v : v + 1], 28,
+                          seed + 1000 * v)
     for v in range(num_views)
   }
   return class_pairs.pairs("polymnist", sources, num_permutations, max_per_class, seed)
 
 
-def _over_crops(digits, labels, positions, photos, size, seed):
+def _over_crops(digits, labels, positions, backgrounds, size, seed):
   """`Labelled` pictures |crop - digit|, float32 [size, size, 3].
 
   The crop of a digit depends on the seed and its position in the whole data set alone.
   """
   margin = (size - digits.shape[1]) // 2
   digits = on_cpu(digits)  # uint8 [N, h, w, 1]
-  pixels = on_cpu(np.concatenate([photo.reshape([-1, 3]) for photo in photos]))  # uint8 [P, 3]
-  heights, widths = np.array([photo.shape[:2] for photo in photos]).T
+  pixels = on_cpu(np.concatenate([photo.reshape([-1, 3]) for photo in backgrounds]))  # uint8 [P, 3]
+  heights, widths = np.array([photo.shape[:2] for photo in backgrounds]).T
   begins = np.cumsum(heights * widths) - heights * widths
   u = np.random.default_rng(seed).random([positions.max() + 1, 3])[positions]
-  which = (u[:, 0] * len(photos)).astype(np.int32)
+  which = (u[:, 0] * len(backgrounds)).astype(np.int32)
   tops = (u[:, 1] * (heights[which] - size + 1)).astype(np.int32)
   lefts = (u[:, 2] * (widths[which] - size + 1)).astype(np.int32)
   corners = on_cpu((begins[which] + tops * widths[which] + lefts).astype(np.int32))  # [N]
@@ -116,11 +114,19 @@ def _over_crops(digits, labels, positions, photos, size, seed):
   return class_pairs.Labelled(labels, read)
 
 
-def _photos(part, manual_dir, data_dir):
-  """Photographs in the order of their names: a list of uint8 [H, W, 3]."""
-  data_dir = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-  manual_dir = pathlib.Path(manual_dir or data_dir / "downloads" / "manual").expanduser()
-  folder = manual_dir / "photos" / part
+def photos(part, manual_dir=None, data_dir=None):
+  """Photographs in the order of their names: a list of uint8 [H, W, 3].
+
+  Args:
+    part: "train" or "test".
+    manual_dir: as in `mnist_photo`.
+    data_dir: as in `mnist_photo`.
+
+  Raises:
+    FileNotFoundError: there are none.
+    ValueError: a damaged file, or a photograph smaller than 32 x 32.
+  """
+  folder = folders.manual_dir_or_default(manual_dir, data_dir) / "photos" / part
   paths = sorted(path for path in folder.glob("*.jpg") if path.name[0] != ".")
   if not paths:
     raise FileNotFoundError(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tf_mmvae import pictures
+from tf_mmvae import arrays, pictures
 
 
 class Source(NamedTuple):
@@ -148,20 +148,7 @@ class Arrays(_Files):
 
   def read(self, path):
     """An array of the modality's shape; raises ValueError for another, or one with NaN."""
-    try:
-      values = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-      raise ValueError(f"{path} is not an array as np.save writes it") from error
-    expected = f"expected numbers of shape {list(self._shape)}"
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-      raise ValueError(f"{path} holds no numbers: {expected}")
-    if values.shape != self._shape:
-      raise ValueError(f"{path} is of shape {list(values.shape)}: {expected}")
-    with np.errstate(over="ignore"):
-      values = values.astype(self._dtype)
-    if not np.all(np.isfinite(values)):
-      raise ValueError(f"{path} holds NaN or infinity: {expected}, all finite")
-    return values
+    return arrays.read(path, self._shape, self._dtype)
 
   def save(self, observation, path):
     """Writes an array."""
