@@ -17,9 +17,11 @@ class RunDir:
 
     config.gin       the whole configuration, saved before step 0
     vocabulary.txt   the words of its sentences, where it has any
+    data.json        which data it began with
     checkpoints/     the last few, and the best in checkpoints/best/
     events/          TensorBoard
-    results/         pictures and figures
+    results/         figures, pictures and report.html
+    judges/          classifiers that judge what it makes
     export/1/        SavedModel
     generated/       what tools/generate.py was asked for
     lock             held by the process that trains
@@ -34,6 +36,7 @@ class RunDir:
       raise ValueError(f"{self.path} is a file: give a directory as --run_dir")
     self.config = os.path.join(self.path, "config.gin")
     self.vocabulary = os.path.join(self.path, "vocabulary.txt")
+    self.data = os.path.join(self.path, "data.json")
     self.checkpoints = os.path.join(self.path, "checkpoints")
     self.best = os.path.join(self.checkpoints, "best")
     self.events = os.path.join(self.path, "events")

@@ -68,9 +68,14 @@ def read(texts):
 READERS, TOKENIZERS = {"image": see, "sentence": read}, {"sentence": Words()}
 
 
-def agreement(**settings):
+def found(net, data, **settings):
   settings = {"readers": READERS, "tokenizers": TOKENIZERS, "num_examples": NUM, **settings}
-  return Agreement(**settings)
+  return Agreement(**settings)(net, data)
+
+
+def agreement(**settings):
+  """The figures alone."""
+  return lambda net, data: found(net, data, **settings).figures
 
 
 def standard_error(share, num=NUM):
@@ -96,10 +101,13 @@ def test_perfect_model(perfect):
 
 
 def test_attributes_are_those_that_both_readers_know(perfect):
-  assert {name.split("/")[-1] for name in perfect} == {"colour"}
+  assert {name.split("/")[-1] for name in perfect if "judge" not in name} == {"colour"}
   values = agreement(readers={"image": see})(model(), examples())
-  assert set(values) == {f"sentence_to_image{of}/{attribute}" for of in ("", "/chance", "/ceiling")
-                         for attribute in ("colour", "size")}  # and no joint one of one reader
+  kinds = {"colour": range(4), "size": range(2)}
+  assert set(values) == {  # and no joint one of one reader
+      f"sentence_to_image{of}/{attribute}" for attribute, classes in kinds.items()
+      for of in ("", "/chance", "/ceiling", "/macro", *(f"/class_{c}" for c in classes))} | {
+          "judge/image/colour", "judge/image/size"}
 
 
 def test_useless_model():
@@ -141,7 +149,9 @@ def test_chance_never_takes_the_example_itself():
 
 
 def test_labels_that_are_absent_are_not_scored():
-  assert agreement()(model(), examples(labels=("size",))) == {}
+  nothing = found(model(), examples(labels=("size",)))
+  assert set(nothing.figures) == {"judge/image/size"} and nothing.tables == ()
+  assert nothing.remarks == ("No reader tells an attribute that the data set's labels have.",)
   values = agreement(readers={"image": see})(model(), examples(labels=("size",)))
   assert {name.split("/")[-1] for name in values} == {"size"}
 
@@ -295,7 +305,7 @@ def test_groups_are_those_of_the_examples_that_count():
 
 def test_a_pair_that_no_example_has_has_no_figure():
   dataset = with_gaps(COLOURS[:4], {"image": [1, 1, 0, 0], "sentence": [0, 0, 1, 1]})
-  assert {name.split("/")[0] for name in agreement()(model(), dataset)} == {"prior"}
+  assert {name.split("/")[0] for name in agreement()(model(), dataset)} == {"prior", "judge"}
 
 
 def test_means_over_sources_leave_out_what_is_absent():
@@ -306,3 +316,86 @@ def test_means_over_sources_leave_out_what_is_absent():
   share, _, num = values["from_1/colour"]
   np.testing.assert_allclose((share, num), (np.mean([2 / 3, 1, 1]), 3))
   assert values["from_2/colour"][2] == 1
+
+
+def test_classes_and_their_mean():
+  """The useless model says colour 0 and size 0 always."""
+  colours = np.array([0, 0, 0, 1, 1, 2])
+  values = agreement()(model(useless=True), examples(colours, np.zeros(6, int)))
+  pair = "image_to_sentence"
+  assert values[f"{pair}/class_0/colour"] == (1., 0., 3)
+  assert values[f"{pair}/class_1/colour"] == (0., 0., 2)
+  assert values[f"{pair}/class_2/colour"][::2] == (0., 1)
+  share, error, num = values[f"{pair}/macro/colour"]
+  np.testing.assert_allclose(share, 1 / 3)
+  assert np.isnan(error) and num == 6  # one class has one example
+  assert f"{pair}/class_3/colour" not in values
+
+
+def test_error_of_the_mean_over_classes():
+  """A model that is right in half of each of two classes: each mean has its own variance."""
+  colours = np.repeat([0, 1], 20)
+  net = model()
+  wrong = np.arange(40) % 2 == 0
+  rows = examples(colours, np.zeros(40, int))
+
+  def at(i):
+    x, y, _ = rows.read(i)
+    shift = tf.cast(tf.gather(tf.constant(wrong), i), tf.float32)[:, None] * [2., 0.]
+    return {"image": x["image"] + shift, "sentence": x["sentence"]}, y
+
+  _, error, _ = agreement()(net, Examples("half", 40, at))["image_to_sentence/macro/colour"]
+  np.testing.assert_allclose(error, standard_error(0.5, 20) / np.sqrt(2))
+
+
+def colour_blind(pictures):
+  """Right on three colours of four."""
+  seen = see(pictures)
+  return {**seen, "colour": np.where(seen["colour"] == 3, 0, seen["colour"])}
+
+
+def test_unsure_judges_are_noted_beside_what_rests_on_them():
+  notes = found(model(), examples(), readers={"image": colour_blind, "sentence": read}).notes
+  said = notes["sentence_to_image/colour"]
+  share = 100 * np.mean(COLOURS != 3)
+  assert said == f"the judge of 'image' is right on {share:.1f} % of true data alone (colour)"
+  assert notes["prior/colour"] == notes["sentence_to_image/macro/colour"] == said
+  assert {name for name in notes if name.startswith("image_to_sentence")} == set()
+  assert not any("size" in name or "ceiling" in name or "judge" in name for name in notes)
+  assert found(model(), examples()).notes == {}
+
+
+def test_nobody_judges_a_modality():
+  remarks = found(model(NAMES), examples(names=NAMES)).remarks
+  assert remarks == (
+      "No reader tells attributes of 'sound': what is translated to it is not judged.",)
+
+
+class Source:
+  """Samples of z near one colour."""
+
+  def __init__(self, colour):
+    self.colour = colour
+
+  def sample(self, net, num, seed):
+    return np.tile(np.float32([self.colour, 0.]), [num, 1])
+
+
+def test_joint_coherence_of_other_sources():
+  """Samples that are all alike agree, and so does chance."""
+  values = agreement(num_prior=20, sources={"fitted": Source(2), "other": Source(1)})(
+      model(), examples())
+  assert values["fitted/colour"] == values["fitted/chance/colour"] == (1., 0., 20)
+  assert values["other/colour"] == (1., 0., 20) and "prior/colour" not in values
+
+
+def test_tables_hold_figures_that_exist():
+  for names, readers in (("image", "sentence"), READERS), (NAMES, {**READERS, "sound": see}):
+    findings = found(model(names), examples(names=names), readers=readers)
+    cells = {cell for table in findings.tables for row in table.rows.values() for cell in row}
+    assert cells - {None} <= set(findings.figures)
+    for table in findings.tables:
+      assert {len(row) for row in table.rows.values()} == {len(table.columns)}
+      assert set(table.better) <= set(table.columns)
+    titles = [table.title for table in findings.tables]
+    assert len(titles) == len(set(titles)) == (3 if len(names) == 2 else 5)

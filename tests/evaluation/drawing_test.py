@@ -100,3 +100,50 @@ def test_an_empty_cell_is_paper():
   title = cell("picture").shape[0] + MARGIN
   row = cell(None).shape[0] + MARGIN
   assert np.all(table[title:title + row] == BLUE) and table[title + row:].min() == 0
+
+
+def bars_of(page):
+  """Where the first row's bars are blue: {column of pixels: number of blue ones}."""
+  blue = np.sum(np.all(page == (70, 110, 170), axis=-1), axis=0)
+  return {x: int(num) for x, num in enumerate(blue) if num}
+
+
+def test_bars_are_as_high_as_their_values():
+  page = drawing.draw_bars({"a": [1., 4., 0.]}, {"a": [np.nan] * 3}, height=100)
+  heights = list(bars_of(page).values())
+  assert max(heights) == 101 and sorted(set(heights)) == [1, 26, 101]
+
+
+def test_bars_have_one_scale_and_whiskers_room():
+  one = drawing.draw_bars({"a": [3.], "b": [6.]}, {"a": [0.], "b": [2.]}, height=100)
+  half = len(one) // 2
+  assert one.dtype == np.uint8 and len(one) % 2 == 0
+  top, bottom = (max(bars_of(part).values()) for part in (one[:half], one[half:]))
+  assert (top, bottom) == (31, 61)  # of 6 and its whisker up to 10
+
+
+def test_many_bars_stay_on_a_page():
+  for num in (1, 64, 300):
+    page = drawing.draw_bars({"a": np.ones(num)}, {"a": np.zeros(num)})
+    assert page.shape[1] < 2000 and len(bars_of(page)) >= 2 * num
+
+
+def test_strips_are_tiles_side_by_side():
+  pictures = [np.full([4, 4, 3], level) for level in (0., 0.4, 0.8)]
+  strip = np.asarray(drawing.draw_strip(pictures, 20))
+  assert strip.shape == (20, 66, 3)
+  for i, picture in enumerate(pictures):
+    np.testing.assert_array_equal(strip[:, 23 * i:23 * i + 20], drawing.draw_tile(picture, 20))
+  assert np.all(strip[:, 20:23] == 255)
+
+
+def test_drawn_pictures_are_taken_as_they_are():
+  strip = drawing.draw_strip([np.zeros([4, 4, 3])] * 5, 40)
+  table = drawing.draw_table({"strip": [strip]})
+  assert np.sum(np.all(table[-40 - HALF:-HALF] == 0, axis=-1)) == 5 * 40 * 40
+
+
+def test_words_of_a_size():
+  small, large = (drawing.draw_words(LONG, letters, 12) for letters in (90, 30))
+  assert small.width > 2 * large.width and large.height > 2 * small.height
+  assert drawing.draw_words("a", 30, 24).height > drawing.draw_words("a", 30, 12).height

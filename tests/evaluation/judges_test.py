@@ -69,8 +69,8 @@ def test_it_is_kept_and_not_trained_again(kept, monkeypatch):
     {"dataset": examples(num=299)}])
 def test_what_it_learns_by_is_in_its_name(kept, settings):
   run_dir, _ = kept
-  assert judge(run_dir=run_dir)._path() == judge(run_dir=run_dir)._path()
-  assert judge(run_dir=run_dir, **settings)._path() != judge(run_dir=run_dir)._path()
+  assert judge(run_dir=run_dir)._path == judge(run_dir=run_dir)._path
+  assert judge(run_dir=run_dir, **settings)._path != judge(run_dir=run_dir)._path
 
 
 def test_nothing_is_read_before_it_is_asked(tmp_path):
@@ -104,3 +104,74 @@ def test_one_a_view():
   made = []
   found = judges.of_views(3, lambda modality: made.append(modality) or f"judge of {modality}")
   assert found == {f"view{v}": f"judge of view{v}" for v in range(3)}
+
+
+def with_gaps(absent_label, num=NUM):
+  """Bars of which every second picture is absent; its class stays, or is another one."""
+  whole = examples(num=num)
+
+  def read(i):
+    x, y, _ = whole.read(i)
+    here = i % 2 == 0
+    return x, {"row": tf.where(here, y["row"], absent_label)}, {"bar": here}
+
+  return Examples("gaps", num, read)
+
+
+def test_absent_pictures_teach_nothing():
+  """Their classes may be anything: what was learnt is the same."""
+  logits = [judge(with_gaps(label), num_steps=5)._learnt().predict(pictures()[0], verbose=0)
+            for label in (0, 2)]
+  np.testing.assert_array_equal(*logits)
+  assert np.mean(judge(with_gaps(2))(pictures()[0])["row"] == pictures()[1]) > 0.97
+
+
+def test_a_judge_of_other_gaps_is_another(tmp_path):
+  def of_gaps(period):
+    whole = examples()
+    return Examples("bars", NUM, lambda i: (
+        {"bar": tf.zeros_like(whole.read(i)[0]["bar"])}, whole.read(i)[1],
+        {"bar": i % period == 0}))
+
+  paths = {judge(of_gaps(period), run_dir=tmp_path)._path for period in (2, 3)}
+  assert len(paths) == 2
+
+
+def test_features_are_those_that_the_last_layer_reads(kept):
+  run_dir, _ = kept
+  one = judge(run_dir=run_dir)
+  seen = one.features(pictures()[0])
+  assert seen.shape == (NUM, 32) and np.all(seen >= 0) and np.std(seen) > 0
+  np.testing.assert_array_equal(seen, one.features(pictures()[0]))  # without dropout
+  kernel, bias = one._network.layers[-1].get_weights()
+  np.testing.assert_array_equal(
+      np.argmax(seen @ kernel + bias, -1), one(pictures()[0])["row"])
+  np.testing.assert_array_equal(judges.features_of(one)(pictures()[0]), seen)
+
+
+def test_features_and_classes_are_of_one_training(monkeypatch):
+  one, trained = judge(num_steps=2), []
+  really = one._trained
+  monkeypatch.setattr(one, "_trained", lambda: trained.append(1) or really())
+  one.features(pictures()[0]), one(pictures()[0]), one.features(pictures()[0])
+  assert trained == [1]
+
+
+def test_accuracy_is_over_the_pictures_that_are_there(kept):
+  run_dir, said = kept
+  share, error, num = judge(run_dir=run_dir).accuracy(examples(1))
+  expected = np.mean(said == pictures()[1])
+  np.testing.assert_allclose(share, expected)
+  np.testing.assert_allclose(error, np.std(said == pictures()[1], ddof=1) / np.sqrt(NUM))
+  assert num == NUM
+  share, _, num = judge(run_dir=run_dir).accuracy(with_gaps(0))
+  assert share > 0.97 and num == NUM // 2
+
+
+def test_the_name_is_made_once(kept, monkeypatch):
+  run_dir, _ = kept
+  one, read = judge(run_dir=run_dir), []
+  really = one._dataset.subset
+  monkeypatch.setattr(one._dataset, "subset", lambda i: read.append(1) or really(i))
+  one(pictures()[0])
+  assert read == [1]

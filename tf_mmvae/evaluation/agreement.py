@@ -6,7 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mmvae.evaluation import translation
+from tf_mmvae.evaluation.densities import Prior
+from tf_mmvae.evaluation.findings import Findings, Table
 from tf_mmvae.evaluation.means import mean_and_error
+from tf_mmvae.evaluation.progress import progress
+
+SURE = 0.95  # a reader that is right less often on true data is noted beside its figures
 
 
 class Agreement:
@@ -14,32 +19,39 @@ class Agreement:
 
   Cross coherence: for each proper subset of the modalities as sources, each other modality as the
   target, and each attribute that the target's reader knows, from one sample of the sources' joint
-  posterior and the decoder's mode, over the examples that have sources and target. Beside it stand
-  the reader's share on the true targets (`ceiling`), and the share against the attributes of
-  another example (`chance`). With three modalities or more there is also their mean over all
-  sources of one number and all targets.
+  posterior and the decoder's mode, over the examples that have sources and target: of all, of each
+  class (value of the attribute), and the mean over classes (`macro`). Beside it stand the reader's
+  share on the true targets (`ceiling`), and the share against the attributes of another example
+  (`chance`). With three modalities or more there is also their mean over all sources of one number
+  and all targets.
 
-  Joint coherence: one sample of the prior decoded to all modalities counts where all readers that
-  know an attribute see the same; `chance` takes each modality from another sample.
+  Joint coherence: one latent sample decoded to all modalities counts where all readers that know an
+  attribute see the same; `chance` takes each modality from another sample. Samples are of the
+  prior, and of whatever else `sources` names.
   """
 
-  def __init__(self, readers, tokenizers=None, num_examples=1000, num_prior=None, batch_size=100,
-               seed=0, groups=None):
+  title = "Cross and joint generation: coherence"
+
+  def __init__(self, readers, tokenizers=None, num_examples=None, num_prior=None, batch_size=100,
+               seed=0, groups=None, sources=None):
     """Sets the readers.
 
     Args:
       readers: {modality: function (observations) -> {attribute: int [N]}}; an attribute is scored
         where the labels have it.
       tokenizers: {modality: object with `decode`} of those in words; their readers read strings.
-      num_examples: how many of the data set's examples, evenly spread.
+      num_examples: how many of the data set's examples, evenly spread; None takes all.
       num_prior: samples from the prior; None takes as many as examples.
       batch_size: examples decoded at once.
       seed: of the latent samples.
       groups: label whose equal values mark examples that are not independent, for the errors.
+      sources: {name: object with `sample(model, num, seed) -> z [num, D]`}, see `densities`; None
+        is the prior alone.
     """
     self._readers, self._tokenizers = readers, tokenizers or {}
     self._num_examples, self._num_prior = num_examples, num_prior
     self._batch_size, self._seed, self._groups = batch_size, seed, groups
+    self._sources = sources or {"prior": Prior()}
 
   def check(self, model):
     """Raises ValueError for readers or tokenizers of modalities that the model does not have."""
@@ -47,14 +59,14 @@ class Agreement:
     model.check_names(self._tokenizers, "Agreement's tokenizers")
 
   def __call__(self, model, dataset):
-    """Shares as {figure: (share, standard error, number)}.
+    """Shares as `Findings`.
 
-    Returns:
-      {"image_to_sentence/colour", and "/chance/colour" and "/ceiling/colour" of it, for sources
-      "view0+view1" likewise; "from_2/colour" and its chance, over all sources of two modalities;
-      "prior/colour" and "prior/chance/colour"}
+    Figures are "image_to_sentence/colour", and of it "/chance/colour", "/ceiling/colour",
+    "/macro/colour" and "/class_3/colour", for sources "view0+view1" likewise; "from_2/colour" and
+    its chance, over all sources of two modalities; "judge/image/colour", how often a reader is
+    right on true data; "prior/colour" and "prior/chance/colour", and of other `sources` likewise.
     """
-    num = min(self._num_examples, dataset.num_examples)
+    num = min(self._num_examples or dataset.num_examples, dataset.num_examples)
     positions = np.linspace(0, dataset.num_examples - 1, num).astype(int)
     translated, true, labels, mask = self._translate(model, dataset.subset(positions))
     present = {name: mask.get(name, np.ones(num, bool)) for name in model.modalities}
@@ -62,7 +74,7 @@ class Agreement:
     order = np.random.default_rng(self._seed).permutation(num)
     other = np.roll(order, 1)[np.argsort(order)]  # never the example itself, if there is another
     groups = labels[self._groups] if self._groups else np.arange(num)
-    values, of_size = {}, {}
+    figures, of_size, pairs = {}, {}, []
     for (sources, target), observations in translated.items():
       rows = np.logical_and.reduce([present[name] for name in (*sources, target)])
       if not np.any(rows):
@@ -72,11 +84,15 @@ class Agreement:
       others = {a: labels[a][other] for a in attributes}
       seen = self._read(target, observations, rows)
       pair = f"{'+'.join(sources)}_to_{target}"
+      pairs += [(pair, target, attribute) for attribute in attributes]
       for kind, found, expected in (
           ("", seen, labels), ("/chance", seen, others), ("/ceiling", truth[target], labels)):
         for attribute in attributes:
           agrees = found[attribute] == expected[attribute]
-          values[f"{pair}{kind}/{attribute}"] = mean_and_error(agrees[rows], groups[rows])
+          figures[f"{pair}{kind}/{attribute}"] = mean_and_error(agrees[rows], groups[rows])
+          if not kind:
+            figures.update(_of_classes(
+                pair, attribute, agrees[rows], labels[attribute][rows], groups[rows]))
           if kind != "/ceiling":
             of_size.setdefault(f"from_{len(sources)}{kind}/{attribute}", []).append(
                 np.where(rows, agrees, np.nan))
@@ -84,28 +100,101 @@ class Agreement:
       for figure, shares in of_size.items():
         count = np.sum(~np.isnan(shares), axis=0)
         mean = np.nansum(shares, axis=0)[count > 0] / count[count > 0]
-        values[figure] = mean_and_error(mean, groups[count > 0])
-    return {**values, **self._joint(model, labels)}
+        figures[figure] = mean_and_error(mean, groups[count > 0])
+    for name, found in truth.items():
+      for attribute in found.keys() & labels.keys():
+        right = (found[attribute] == labels[attribute])[present[name]]
+        figures[f"judge/{name}/{attribute}"] = mean_and_error(right, groups[present[name]])
+    joint = self._joint(model, labels)
+    return self._findings({**figures, **joint}, pairs, list(model.modalities))
+
+  def _findings(self, figures, pairs, modalities):
+    """`Findings` of the figures. pairs: [(pair, target, attribute)]."""
+    unsure = {}  # {(modality, attribute): note}
+    for figure, (share, _, _) in figures.items():
+      if figure.startswith("judge/") and not share >= SURE:
+        _, name, attribute = figure.split("/", 2)
+        unsure[name, attribute] = (f"the judge of '{name}' is right on {100 * share:.1f} % of true "
+                                   f"data alone ({attribute})")
+    notes, targets = {}, {pair: target for pair, target, _ in pairs}
+    for figure in figures:
+      first, *_, attribute = figure.split("/")
+      of = [targets[first]] if first in targets else list(self._readers)
+      said = [unsure[name, attribute] for name in of if (name, attribute) in unsure]
+      if said and not figure.startswith("judge/") and "/ceiling/" not in figure:
+        notes[figure] = "; ".join(said)
+    remarks = [f"No reader tells attributes of '{name}': what is translated to it is not judged."
+               for name in modalities if name not in self._readers]
+    if not pairs:
+      remarks.append("No reader tells an attribute that the data set's labels have.")
+    return Findings(figures, tuple(self._tables(figures, pairs)), notes=notes,
+                    remarks=tuple(remarks))
+
+  def _tables(self, figures, pairs):
+    def row(*names):
+      return [name if name in figures else None for name in names]
+
+    def said(pair, attribute):
+      return f"{pair.replace('_to_', ' to ')}: {attribute}"
+
+    sizes = sorted(name for name in figures if name.startswith("from_") and "/chance/" not in name)
+    if sizes:
+      yield Table(
+          "Right attributes, by the number of modalities that are given", ["agreement", "chance"],
+          {name.replace("/", ": ").replace("_", " "): row(name, name.replace("/", "/chance/"))
+           for name in sizes}, "%", "Means over all sources of that number and all targets.",
+          {"agreement": "high"})
+    if pairs:
+      yield Table(
+          "Cross generation: right attributes",
+          ["agreement", "mean over classes", "chance", "judge"],
+          {said(pair, a): row(f"{pair}/{a}", f"{pair}/macro/{a}", f"{pair}/chance/{a}",
+                              f"{pair}/ceiling/{a}") for pair, _, a in pairs}, "%",
+          "How often a reader sees the right attribute in what was made of the sources, from one "
+          "latent sample each; chance is its agreement with another example, and judge that of "
+          "true observations, which is all that can be reached.",
+          {"agreement": "high", "mean over classes": "high"}, detail=len(pairs) > 40)
+    joint = {f"{source}: {a}": row(f"{source}/{a}", f"{source}/chance/{a}")
+             for source in self._sources for a in dict.fromkeys(
+                 name.rsplit("/", 1)[-1] for name in figures) if f"{source}/{a}" in figures}
+    if joint:
+      yield Table(
+          "Joint generation: modalities that agree", ["agreement", "chance"], joint, "%",
+          "One latent sample decoded to every modality: how often all readers see the same. "
+          "Samples are of the prior, and of a density fitted to the posteriors of training "
+          "examples where there is one; chance takes each modality from another sample.",
+          {"agreement": "high"})
+    for attribute in dict.fromkeys(a for _, _, a in pairs):
+      classes = sorted({int(name.split("class_")[1].split("/")[0]) for name in figures
+                        if "/class_" in name and name.endswith(f"/{attribute}")})
+      yield Table(
+          f"Cross generation by class: {attribute}", [str(c) for c in classes],
+          {pair.replace("_to_", " to "): row(*(f"{pair}/class_{c}/{attribute}" for c in classes))
+           for pair, _, a in pairs if a == attribute}, "%",
+          "Of the examples of each class.", detail=True)
 
   def _joint(self, model, labels):
-    """Agreement of what is decoded from samples of the prior."""
-    num = self._num_prior or self._num_examples
-    decode = tf.function(lambda z: translation.decode(model, z, self._readers))
-    z = translation.sample_prior(model, num, tf.constant([self._seed, 1], tf.int64))
-    decoded, seen = {}, {}
-    for first in range(0, num, self._batch_size):
-      for name, value in decode(z[first:first + self._batch_size]).items():
-        decoded.setdefault(name, []).append(self._shown(name, value))
-    for name, observations in decoded.items():  # at once: some readers are slow to begin
-      for attribute, read in self._readers[name](np.concatenate(observations)).items():
-        seen.setdefault(attribute, []).append(read)
+    """Agreement of what is decoded from samples of the prior and of other sources."""
     values = {}
-    for attribute, answers in seen.items():
-      if attribute in labels and len(answers) > 1:
-        apart = [np.roll(answer, m) for m, answer in enumerate(answers)]
-        for kind, said in (("", answers), ("/chance", apart)):
-          agrees = np.all([answer == said[0] for answer in said], axis=0)
-          values[f"prior{kind}/{attribute}"] = mean_and_error(agrees)
+    decode = tf.function(
+        lambda z: translation.decode(model, z, self._readers),
+        input_signature=[tf.TensorSpec([None, model.latent_dim])])
+    num = self._num_prior or self._num_examples or 1000
+    for source, density in self._sources.items():
+      z = density.sample(model, num, self._seed)
+      decoded, seen = {}, {}
+      for first in progress(range(0, num, self._batch_size), f"agreement of {source}"):
+        for name, value in decode(z[first:first + self._batch_size]).items():
+          decoded.setdefault(name, []).append(self._shown(name, value))
+      for name, observations in decoded.items():  # at once: some readers are slow to begin
+        for attribute, read in self._readers[name](np.concatenate(observations)).items():
+          seen.setdefault(attribute, []).append(read)
+      for attribute, answers in seen.items():
+        if attribute in labels and len(answers) > 1:
+          apart = [np.roll(answer, m) for m, answer in enumerate(answers)]
+          for kind, said in (("", answers), ("/chance", apart)):
+            agrees = np.all([answer == said[0] for answer in said], axis=0)
+            values[f"{source}{kind}/{attribute}"] = mean_and_error(agrees)
     return values
 
   def _read(self, name, observations, rows):
@@ -134,7 +223,7 @@ class Agreement:
             {name: specs[name] for name in sources}, tf.TensorSpec([2], tf.int64))
         for sources in subsets}
     translated, true, labels, masks = {}, {}, {}, {}
-    for i, (x, y, mask) in enumerate(batches):
+    for i, (x, y, mask) in enumerate(progress(batches, "agreement")):
       for name, value in mask.items():
         masks.setdefault(name, []).append(value.numpy())
       for target in self._readers:
@@ -152,3 +241,14 @@ class Agreement:
     if target in self._tokenizers:
       value = self._tokenizers[target].decode(value)
     return np.asarray(value)
+
+
+def _of_classes(pair, attribute, agrees, classes, groups):
+  """Figures of each class, and of the mean over classes. agrees, classes, groups: [N]."""
+  found = {}
+  for c in np.unique(classes):
+    of_class = classes == c
+    found[f"{pair}/class_{c}/{attribute}"] = mean_and_error(agrees[of_class], groups[of_class])
+  shares, errors, _ = np.array(list(found.values())).T
+  macro = shares.mean(), np.sqrt(np.sum(errors**2)) / len(shares), len(agrees)
+  return {**found, f"{pair}/macro/{attribute}": macro}

@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_SIZE, _MARGIN = 128, 10  # pixels
+_SIZE, _MARGIN, _GAP = 128, 10, 3  # pixels
 _FONT, _LETTERS = 16, 30  # pixels, and letters of a line
 _INK, _BARS, _PAPER, _GIVEN = (40, 40, 40), (70, 110, 170), (255, 255, 255), (226, 234, 246)
 
@@ -15,8 +15,8 @@ def draw_table(columns, given=()):
 
   Args:
     columns: {title: cells}. A cell is a string, whose lines are wrapped; a picture [H, W, C] in
-      [0, 1]; a vector [N], drawn as bars with its least and largest value below; or None, which
-      leaves it empty.
+      [0, 1]; a vector [N], drawn as bars with its least and largest value below; a `PIL.Image`,
+      taken as it is; or None, which leaves it empty.
     given: titles of the columns that stand on blue ground: what the others were made from.
 
   Returns:
@@ -41,6 +41,8 @@ def draw_table(columns, given=()):
 
 def draw_cell(cell, ground=_PAPER):
   """A string, a picture, a vector or None, as in `draw_table`, as a `PIL.Image`."""
+  if isinstance(cell, Image.Image):
+    return cell
   if cell is None or isinstance(cell, str):
     return _words(cell or "", ground)
   cell = np.nan_to_num(np.asarray(cell, np.float32))
@@ -61,10 +63,60 @@ def draw_tile(cell, size):
   return np.asarray(tile)
 
 
-def _words(text, ground):
+def draw_strip(cells, size):
+  """Cells side by side, as a `PIL.Image` of tiles of `size` pixels."""
+  strip = Image.new("RGB", ((size + _GAP) * len(cells) - _GAP, size), _PAPER)
+  for i, cell in enumerate(cells):
+    strip.paste(Image.fromarray(draw_tile(cell, size)), (i * (size + _GAP), 0))
+  return strip
+
+
+def draw_bars(values, errors, height=140):
+  """Vectors as bars from 0, below one another at one scale, with whiskers and numbered columns.
+
+  Args:
+    values: {title: float [N]}, at least 0.
+    errors: {title: float [N]}; whiskers are 2 of them long each way, and none where NaN.
+    height: pixels of the largest.
+
+  Returns:
+    uint8 [height, width, 3].
+  """
+  font, small = ImageFont.load_default(_FONT), ImageFont.load_default(11)
+  highest = max(np.max(v + 2 * np.nan_to_num(errors[title])) for title, v in values.items())
+  scale = height / max(highest, 1e-30)
+  num = max(len(v) for v in values.values())
+  left, step = 60, min(max(1200 // num, 6), 30)
+  row = height + 3 * _FONT + _MARGIN
+  page = Image.new("RGB", (left + step * num + _MARGIN, row * len(values)), _PAPER)
+  pen = ImageDraw.Draw(page)
+  for i, (title, bars) in enumerate(values.items()):
+    pen.text((4, i * row), title, _INK, font)
+    zero = i * row + height + _FONT + _MARGIN
+    for level in (0., highest / 2, highest):
+      y = zero - level * scale
+      pen.line((left, y, page.width, y), (220, 220, 220))
+      pen.text((4, y - 6), f"{level:.3g}", _INK, small)
+    for d, (value, error) in enumerate(zip(bars, errors[title], strict=True)):
+      x = left + d * step
+      pen.rectangle((x + 2, zero - value * scale, x + step - 2, zero), _BARS)
+      if np.isfinite(error):
+        ends = [zero - max(value + sign * error, 0.) * scale for sign in (2, -2)]
+        pen.line((x + step // 2, ends[0], x + step // 2, ends[1]), _INK)
+      if d % -(-18 // step) == 0:
+        pen.text((x + 2, zero + 2), str(d), _INK, small)
+  return np.asarray(page)
+
+
+def draw_words(text, letters, size):
+  """Text in lines of so many letters and of a size in pixels, as a `PIL.Image`."""
+  return _words(text, _PAPER, letters, size)
+
+
+def _words(text, ground, letters=_LETTERS, size=_FONT):
   """Text in lines; the cell is as large as it needs."""
-  font = ImageFont.load_default(_FONT)
-  text = "\n".join(textwrap.fill(line, _LETTERS) for line in text.splitlines())
+  font = ImageFont.load_default(size)
+  text = "\n".join(textwrap.fill(line, letters) for line in text.splitlines())
   measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
   _, _, right, bottom = measure.multiline_textbbox((0, 0), text, font)
   cell = Image.new("RGB", (int(right) + 2, int(bottom) + 4), ground)

@@ -34,7 +34,7 @@ class Latents:
     # Which of them have each modality; only of these its expert says anything.
     self._rows = {name: np.flatnonzero(mask[name]) if name in mask else np.arange(num)
                   for name in self._x}
-    self._encode = tf.function(_encode)  # traced once a model
+    self._encode = tf.function(means_and_kl)  # traced once a model
 
   def __call__(self, model):
     """What TensorBoard shows of the KL in nats, averaged over the examples with the modality.
@@ -79,8 +79,8 @@ class Latents:
             for name, of_expert in self._encode(model, self._x).items() if len(self._rows[name])}
 
 
-def _encode(model, x):
-  """{modality: (means, KL of each dimension in nats), each [B, D]}."""
+def means_and_kl(model, x):
+  """{modality: (means, KL(q(z_d | x_m) || p(z_d)) in nats), each [B, D]}."""
   prior = model.prior.distribution().distribution
   found = {}
   for m in model.present(x):
