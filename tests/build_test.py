@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # What is imported under another name than it is installed, or has a target of ours.
 EXTERNAL = {"absl": "absl-py", "PIL": "pillow", "gin": "gin-config", "google": "protobuf",
+            "sklearn": "scikit-learn",
             "tensorflow": ":tf", "tensorflow_probability": ":tfp",
             "tensorflow_datasets": ":tfds"}
 RUNNER = "tests/bazel_runner.py"

@@ -6,6 +6,8 @@ TensorFlow is imported only once the flags are read, so that `--help` answers at
 import contextlib
 import difflib
 import importlib.util  # noqa: F401 (gin's dynamic registration expects it to be loaded)
+import inspect
+import json
 import logging as std_logging
 import os
 import re
@@ -32,18 +34,21 @@ _PATHS = ("RUN_DIR", "DATA_DIR", "MANUAL_DIR")
 
 
 def run(main):
-  """Runs `main()` after the flags are parsed; a user's mistake ends in one sentence and code 1."""
+  """Runs `main()` after the flags are parsed; a user's mistake ends in one sentence and code 1.
+
+  A `main` that has parameters is given the arguments that are no flags.
+  """
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
   def guarded(argv):
-    if len(argv) > 1:
+    if len(argv) > 1 and not inspect.signature(main).parameters:
       sys.exit(f"{argv[0]}: expected flags alone, got '{argv[1]}'")
     if logging.get_verbosity() >= logging.DEBUG:
-      return main()
+      return main(*argv[1:])
     logging.get_absl_handler().addFilter(_is_ours)
     logging.get_absl_handler().setFormatter(std_logging.Formatter("%(message)s"))
     try:
-      return main()
+      return main(*argv[1:])
     except KeyboardInterrupt:  # outside training, which saves first
       print("stopped by SIGINT: the same command goes on from what is saved")
       return sys.exit(130)
@@ -83,12 +88,13 @@ def _no_chatter():
     os.close(terminal)
 
 
-def load(run_dir, from_run):
+def load(run_dir, from_run, after=()):
   """Reads the configuration: gin files, then bindings; the flags' paths are macros in it.
 
   Args:
     run_dir: `RunDir`, the value of RUN_DIR.
     from_run: whether the run's saved configuration comes first.
+    after: gin files that come after those of the flags, and before the bindings.
 
   Raises:
     FileNotFoundError: if it should and the run has none.
@@ -109,7 +115,7 @@ def load(run_dir, from_run):
   if from_run:
     _parse(gin.parse_config, run_dir.read_config(), run_dir.config)
     used |= _macros_set()
-  for file in flag.gin_file:
+  for file in [*flag.gin_file, *after]:
     _parse(gin.parse_config_file, file, file)
     used |= _macros_used()
   for name, path in paths.items():
@@ -139,7 +145,7 @@ def _macros_used():
 
 
 def _macros_set():
-  return {name for _, name, argument in _bindings(config_text()) if not argument}
+  return {name for _, name, argument in bindings(config_text()) if not argument}
 
 
 def _meant(name, names):
@@ -167,6 +173,87 @@ def value_of(macro, default):
   return gin.get_configurable(f"{macro}/gin.macro")() if macro in _macros_set() else default
 
 
+def settings(metrics):
+  """{metric: text of all bindings that its figures may depend on}.
+
+  These are the bindings of what it refers to, and of what the model does, directly or not.
+
+  Args:
+    metrics: the macro that names them, METRICS or AT_END.
+  """
+  given = bindings(config_text())
+  return {metric: "\n".join(_reached(f"{reference} @model.MultimodalVAE()", given))
+          for metric, reference in given.get(("", metrics, ""), {}).items()}
+
+
+def _reached(text, given):
+  """A text, and the lines of the bindings that its references and macros lead to, sorted.
+
+  A reference without a scope takes that of whoever makes it, so bindings of every scope count.
+  """
+  lines, new = {text}, [text]
+  while new:
+    references = {of for line in new for of in re.findall(r"[@%]((?:[\w.]+/)*)([\w.]+)", line)}
+    new = {f"{name_of(key)} = {value!r}" for key, value in given.items()
+           for scope, name in references
+           if key[1] == name and (not scope or scope.startswith(key[0] and f"{key[0]}/"))} - lines
+    lines |= new
+  return sorted(lines)
+
+
+def changed_model(run_dir):
+  """Sentences about a model that is configured otherwise than the run trained it."""
+  then, now = (set(_reached("@model.MultimodalVAE()", given)) for given in (
+      bindings(run_dir.read_config()), bindings(config_text())))
+  if then == now:
+    return []
+  return ["The model is configured otherwise than it was trained: "
+          f"{'; '.join(sorted(then - now)) or 'nothing'} then, "
+          f"{'; '.join(sorted(now - then)) or 'nothing'} now."]
+
+
+def note_data(run_dir):
+  """Keeps which data a run begins with, in data.json, unless it is there already."""
+  if os.path.exists(run_dir.data):
+    return
+  with open(f"{run_dir.data}.unfinished", "w", encoding="utf-8") as file:
+    json.dump(_data(), file, indent=2)
+  os.replace(f"{run_dir.data}.unfinished", run_dir.data)
+
+
+def changed_data(run_dir):
+  """Sentences about those data that are others than a run began with."""
+  if not os.path.exists(run_dir.data):
+    return []
+  try:
+    with open(run_dir.data, encoding="utf-8") as file:
+      before = json.load(file)
+    return [_changed(split, before[split], now) for split, now in _data().items()
+            if before.get(split, now) != now]
+  except (AttributeError, KeyError, TypeError, ValueError):
+    return [f"{run_dir.data} is damaged: it cannot be told whether the data are those that the run "
+            "began with."]
+
+
+def _changed(split, then, now):
+  contents = " of other contents" if then["num_examples"] == now["num_examples"] else ""
+  return (f"The {split} data are others than those that the run began with: "
+          f"{then['num_examples']:,} examples of {then['name']} then, "
+          f"{now['num_examples']:,} of {now['name']} now{contents}.")
+
+
+def _data():
+  """{split: what tells its data apart} of the data sets in use."""
+  found = {}
+  for split, macro in (("training", "TRAIN_DATA"), ("held-out", "VALIDATION_DATA"),
+                       ("test", "TEST_DATA")):
+    data = value_of(macro, None)
+    if data is not None:
+      found[split] = {"name": data.name, "num_examples": data.num_examples,
+                      "fingerprint": data.fingerprint()}
+  return found
+
+
 def next_commands(run_dir):
   """Commands that look at a run that is trained: a list of lines."""
   folder = os.path.dirname(sys.executable)
@@ -176,7 +263,7 @@ def next_commands(run_dir):
                   for name in ("data_dir", "manual_dir") if flags.FLAGS[name].value)
   run = shlex.quote(f"--run_dir={run_dir.path}")
   # What it makes is shown as a picture of the data set where there is a viewer.
-  of_viewers = where if _bindings(config_text()).get(("", "VIEWERS", "")) else ""
+  of_viewers = where if bindings(config_text()).get(("", "VIEWERS", "")) else ""
   return [f"{python} tools/evaluate.py {run}{where}",
           f"{python} tools/generate.py {run}{of_viewers}",
           f"{tensorboard} --logdir {shlex.quote(run_dir.events)}"]
@@ -191,7 +278,7 @@ def config_text():
 
 def knobs():
   """{name: value} of the macros that are numbers, strings or bools."""
-  return {macro: value for (_, macro, argument), value in _bindings(config_text()).items()
+  return {macro: value for (_, macro, argument), value in bindings(config_text()).items()
           if not argument and isinstance(value, bool | int | float | str)
           and not str(value).startswith(("@", "%"))}
 
@@ -203,15 +290,15 @@ def refuse_another_config(run_dir):
   """
   if not os.path.exists(run_dir.config):
     return
-  old = _bindings(run_dir.read_config())
-  new = _bindings(config_text())
+  old = bindings(run_dir.read_config())
+  new = bindings(config_text())
   free = {key for key in old.keys() | new.keys() if key[2] in _MAY_DIFFER}
   macros = {str(both[key])[1:] for both in (old, new) for key in free & both.keys()}
   differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)
                      and key not in free and (key[2] or key[1] not in macros))
   if differing and os.path.exists(os.path.join(run_dir.checkpoints, "checkpoint")):
-    said = "; ".join(f"{_name(key)}: {old.get(key, 'not set')} there, {new.get(key, 'not set')} now"
-                     for key in differing[:5])
+    said = "; ".join(f"{name_of(key)}: {old.get(key, 'not set')} there, "
+                     f"{new.get(key, 'not set')} now" for key in differing[:5])
     said += f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
     raise ValueError(f"{run_dir.path} is a run of another configuration ({said}): give the same "
                      "one, or another --run_dir")
@@ -227,13 +314,13 @@ def refuse_unused_bindings(typed_alone=False):
   changed: that is noted and passed over. With `typed_alone` only --gin_param is looked at.
   """
   import gin
-  given = _bindings(config_text())
-  asked = list(_bindings(gin.operative_config_str()))
+  given = bindings(config_text())
+  asked = list(bindings(gin.operative_config_str()))
   for reference in re.findall(r"@([\w./]+)", str(list(given.values()))):
     scope, _, selector = reference.rpartition("/")
     asked += [(scope, selector, argument) for _, _, argument in given if argument]
   in_use = {selector for _, selector, _ in asked}
-  typed = _bindings("\n".join(flags.FLAGS.gin_param))
+  typed = bindings("\n".join(flags.FLAGS.gin_param))
   left_over = []
   for key in given:
     scope, selector, argument = key
@@ -243,14 +330,15 @@ def refuse_unused_bindings(typed_alone=False):
            for inner, name, of in asked):
       continue
     if selector in in_use or key in typed:
-      raise ValueError(f"nothing uses the binding {_name(key)}: look for a misspelt name or scope, "
-                       "or take it out")
-    left_over.append(_name(key))
+      raise ValueError(f"nothing uses the binding {name_of(key)}: look for a misspelt name or "
+                       "scope, or take it out")
+    left_over.append(name_of(key))
   if left_over:
     logging.info("Set in gin files, not used here: %s", ", ".join(left_over))
 
 
-def _name(key):
+def name_of(key):
+  """A key of `bindings` as a gin file writes it."""
   scope, selector, argument = key
   return (scope + "/" if scope else "") + selector + ("." + argument if argument else "")
 
@@ -265,7 +353,7 @@ class _AsText:
     return f"%{name}"
 
 
-def _bindings(text):
+def bindings(text):
   """{(scope, selector, argument): value} of a configuration; macros have the argument ''."""
   from gin import config_parser
   return {(s.scope or "", s.selector, s.arg_name or ""): s.value

@@ -13,7 +13,7 @@ import math
 import os
 
 import experiment
-from absl import flags
+from absl import flags, logging
 
 
 def main():
@@ -40,8 +40,12 @@ def _train(run):
   from tf_mmvae.serving.saved_model import Exporter
   from tf_mmvae.training import checkpoints
   from tf_mmvae.training.train import Stopped, train
-  panel, latents, exporter, evaluation = (
-      gin.get_configurable(c)() for c in (Panel, Latents, Exporter, Evaluation))
+  panel, latents, exporter = (gin.get_configurable(c)() for c in (Panel, Latents, Exporter))
+  with gin.config_scope("at_end"):
+    evaluation = gin.get_configurable(Evaluation)()
+  experiment.note_data(run)
+  for change in experiment.changed_data(run):
+    logging.warning("%s", change)
 
   def check(model):  # what would otherwise fail after all the training
     for part in (panel, exporter, evaluation):
@@ -64,7 +68,7 @@ def _train(run):
         f"Step {step:,}, the last: no held-out objective was finite")
   exporter(model, run.export)
   first, *others = panel.write(model, run.results)
-  print(table(evaluation(model, run.results)))
+  print(table(evaluation(model, run.results, experiment.settings("AT_END"), step)))
   print(f"Figures: {run.results}\nSavedModel: {run.export}\nNext:")
   for line in experiment.next_commands(run):
     print(f"  {line}")

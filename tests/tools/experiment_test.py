@@ -167,3 +167,26 @@ def test_interrupted_outside_training(experiment, monkeypatch, capsys):
   assert stop.value.code == 130
   assert capsys.readouterr().out == (
       "stopped by SIGINT: the same command goes on from what is saved\n")
+
+
+def test_settings_of_a_metric_are_what_its_figures_depend_on(load, experiment, tmp_path):
+  """Of the metric and the model, through references and macros, and of nothing else."""
+  run = RunDir(tmp_path)
+  load(run)
+  before = experiment.settings("METRICS")
+  assert set(before) == {"probes", "latent_use", "traversals", "density", "agreement",
+                         "likelihoods", "image_quality"}
+  changed = {
+      "likelihoods.Likelihoods.num_samples = 7": {"likelihoods"},
+      "NUM_SAMPLES = 7": {"likelihoods"},
+      "densities.AggregatePosterior.num_held_out = 7": {"density", "agreement", "image_quality"},
+      "judges.Classifier.num_steps = 7": {"image_quality"},
+      "distributions.normal_likelihood.scale = 0.7": set(before),
+      "image/modality.Modality.likelihood = @distributions.laplace_likelihood": set(before),
+      "train.train.log_every = 7": set(), "NUM_STEPS = 7": set()}
+  for binding, metrics in changed.items():
+    load(run, binding)
+    now = experiment.settings("METRICS")
+    assert {metric for metric in before if now[metric] != before[metric]} == metrics, binding
+  assert set(experiment.settings("AT_END")) == {"held_out", "agreement"}
+  assert experiment.settings("AT_END")["agreement"] == now["agreement"]

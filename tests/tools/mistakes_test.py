@@ -170,8 +170,8 @@ DATA = "checkpoints/ckpt-20.data-00000-of-00001"
      "config.gin is of format 1, and this version of tf_mmvae reads format 2: use the version that "
      "wrote it, or give another --run_dir"),
     (lambda run: replace(run / "config.gin", FIRST + "\n", ""), "config.gin names no format, and "),
-    (no_config, "is no run, as it has no config.gin, but it is not empty (checkpoints, events, "
-     "export, ...): give another --run_dir"),
+    (no_config, "is no run, as it has no config.gin, but it is not empty (checkpoints, data.json, "
+     "events, ...): give another --run_dir"),
 ])
 def test_a_damaged_run(copy, damage, sentence):
   damage(pathlib.Path(copy.path))
@@ -257,8 +257,10 @@ def test_a_second_process(copy):
         *runs.call_here("train.py", *runs.train_args(TINY, copy.path)),
         f"process 12345 is training into {copy.path}: wait for it or stop it, or give another --ru")
     assert runs.files(copy.path) == before
-    code, printed = runs.call_here("evaluate.py", f"--run_dir={copy.path}",
-                                   f"--data_dir={runs.scratch() / 'data'}")
+    code, printed = runs.call_here(
+        "evaluate.py", f"--run_dir={copy.path}", f"--data_dir={runs.scratch() / 'data'}",
+        '--gin_param=METRICS = {"likelihoods": @likelihoods.Likelihoods()}',
+        "--gin_param=NUM_SAMPLES = 2")
     assert code == 0, printed
 
 

@@ -26,7 +26,7 @@ TOOLS = sorted(path.name for path in (runs.ROOT / "tools").glob("*.py")
 def mishaps(tmp_path_factory):
   """One run: a misspelt scope, then killed, then stopped, then to the end; what each left."""
   run = RunDir(tmp_path_factory.mktemp("mishaps") / "run")
-  command = [*runs.train_args(TINY, run.path), "--gin_param=METRICS = {}"]
+  command = [*runs.train_args(TINY, run.path), "--gin_param=AT_END = {}"]
   said = {}
 
   def note(name, code, printed):
@@ -125,7 +125,8 @@ def test_knobs_of_a_run():
   name, knobs, metrics = runs.knobs(run.events)
   assert name == "toy_birds_tiny" and metrics == ["held_out/objective", "held_out/bound"]
   assert knobs == {"SEED": 0, "NUM_STEPS": 20, "NUM_SAMPLES": 2, "BATCH_SIZE": 4, "LATENT_DIM": 4,
-                   "LEARNING_RATE": 0.004, "AMSGRAD": False, "WORDS": 6, "BETA": 1.0}
+                   "LEARNING_RATE": 0.004, "AMSGRAD": False, "WORDS": 6, "BETA": 1.0,
+                   "GROUPS": "image_index"}
 
 
 def test_what_is_said_at_the_end():
@@ -145,7 +146,8 @@ def test_what_is_said_at_the_end():
       f"  {bin_dir}/tensorboard --logdir {run.events}",
       f"Pictures to look at: {run.results}/translations.png, and 5 beside it"]
   assert len(list(pathlib.Path(run.results).glob("*.png"))) == 6
-  code, printed = runs.call_here("evaluate.py", f"--run_dir={run.path}", data)
+  code, printed = runs.call_here(
+      "evaluate.py", f"--run_dir={run.path}", data, "--gin_param=METRICS = {}")
   assert code == 0
   assert printed.startswith(f"Measuring {run.path}, weights after step 20: ")
   assert " on toy_birds, 20 examples\n" in printed
