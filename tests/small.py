@@ -45,3 +45,22 @@ def examples(x=None):
   num = len(next(iter(x.values())))
   return Examples(
       "small", num, lambda i: ({name: tf.gather(v, i) for name, v in x.items()}, {"index": i}))
+
+
+class Copy(keras.layers.Layer):
+  """x [B, D] -> raw parameters of an expert at x of almost no width."""
+
+  def call(self, x, training=False):
+    x = tf.cast(x, tf.float32)
+    return tf.concat([x, tf.fill(tf.shape(x), -15.)], -1)
+
+
+class Say(keras.layers.Layer):
+  """z [N, D] -> itself, or always zeros."""
+
+  def __init__(self, useless=False):
+    super().__init__()
+    self._useless = useless
+
+  def call(self, z, training=False):
+    return tf.zeros_like(z) if self._useless else z

@@ -116,3 +116,11 @@ class RunDir:
       file.write(f"{os.getpid()}\n")
       file.flush()
       yield
+
+
+@contextlib.contextmanager
+def replacing(path):
+  """Yields where to write a file that takes the place of `path` once it is whole."""
+  unfinished = f"{path}.unfinished"
+  yield unfinished
+  os.replace(unfinished, path)

@@ -36,9 +36,10 @@ def main(*paths):
   if os.path.isdir(flag.out):
     raise ValueError(f"--out={flag.out} is a folder: give the page to write in it a name")
   from tf_mmvae.evaluation import comparison
+  from tf_mmvae.run_dir import replacing
   compared = comparison.compare(_read(paths))
   print(compared.text())
-  with open(flag.out, "w", encoding="utf-8") as file:
+  with replacing(flag.out) as path, open(path, "w", encoding="utf-8") as file:
     file.write(compared.html())
   print(f"Page: {os.path.abspath(flag.out)}")
 

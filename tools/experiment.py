@@ -216,9 +216,9 @@ def note_data(run_dir):
   """Keeps which data a run begins with, in data.json, unless it is there already."""
   if os.path.exists(run_dir.data):
     return
-  with open(f"{run_dir.data}.unfinished", "w", encoding="utf-8") as file:
+  from tf_mmvae.run_dir import replacing
+  with replacing(run_dir.data) as path, open(path, "w", encoding="utf-8") as file:
     json.dump(_data(), file, indent=2)
-  os.replace(f"{run_dir.data}.unfinished", run_dir.data)
 
 
 def changed_data(run_dir):

@@ -43,9 +43,9 @@ def _train(run):
   panel, latents, exporter = (gin.get_configurable(c)() for c in (Panel, Latents, Exporter))
   with gin.config_scope("at_end"):
     evaluation = gin.get_configurable(Evaluation)()
-  experiment.note_data(run)
   for change in experiment.changed_data(run):
     logging.warning("%s", change)
+  experiment.note_data(run)
 
   def check(model):  # what would otherwise fail after all the training
     for part in (panel, exporter, evaluation):

@@ -1,10 +1,10 @@
 """Agreement of models whose translations are known: perfect, useless, and in between."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.small import Copy, Say
 from tf_mmvae import distributions
 from tf_mmvae.data.examples import Examples
 from tf_mmvae.evaluation.agreement import Agreement
@@ -15,25 +15,6 @@ NUM = 1200
 COLOURS = np.random.default_rng(0).integers(0, 4, NUM)
 SIZES = np.random.default_rng(1).integers(0, 2, NUM)
 WORDS = ["red", "green", "blue", "black"]
-
-
-class Copy(keras.layers.Layer):
-  """x [B, 2] -> raw parameters of an expert at x of almost no width."""
-
-  def call(self, x, training=False):
-    x = tf.cast(x, tf.float32)
-    return tf.concat([x, tf.fill(tf.shape(x), -15.)], -1)
-
-
-class Say(keras.layers.Layer):
-  """z [N, 2] -> itself, or always the same."""
-
-  def __init__(self, useless=False):
-    super().__init__()
-    self._useless = useless
-
-  def call(self, z, training=False):
-    return tf.zeros_like(z) if self._useless else z
 
 
 class Words:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.small import Copy
 from tf_mmvae import distributions
 from tf_mmvae.data.examples import Examples
 from tf_mmvae.evaluation.caption_words import CaptionWords, words_of
@@ -17,13 +18,6 @@ CAPTIONS = ["a Red bird, small", "a red bird",
             "a bird", "a white bird",
             "a black bird", "a tiny black bird"]
 WORDS = ("red", "blue bluish", "white", "black", "small tiny")
-
-
-class Copy(keras.layers.Layer):
-  """x [B, 1] -> raw parameters of an expert at x of almost no width."""
-
-  def call(self, x, training=False):
-    return tf.concat([x, tf.fill(tf.shape(x), -15.)], -1)
 
 
 class Say(keras.layers.Layer):

@@ -1,11 +1,11 @@
 """Correlation of pairs that are known: perfect and useless models, and its parts by other means."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.cross_decomposition import CCA
 
+from tests.small import Copy, Say
 from tf_mmvae import distributions
 from tf_mmvae.data.examples import Examples
 from tf_mmvae.evaluation import correlation
@@ -15,24 +15,6 @@ from tf_mmvae.model import MultimodalVAE, Prior
 
 COLOURS, THINGS = ["red", "green", "blue", "black"], ["bird", "fish", "tree", "house"]
 NUM = 60
-
-
-class Copy(keras.layers.Layer):
-  """x [B, 2] -> raw parameters of an expert at x of almost no width."""
-
-  def call(self, x, training=False):
-    return tf.concat([x, tf.fill(tf.shape(x), -15.)], -1)
-
-
-class Say(keras.layers.Layer):
-  """z [N, 2] -> itself, or always the same."""
-
-  def __init__(self, useless=False):
-    super().__init__()
-    self._useless = useless
-
-  def call(self, z, training=False):
-    return 0. * z if self._useless else z
 
 
 class Sentences:

@@ -120,11 +120,16 @@ class Examples:
       self.name, len(indices), lambda i: self.read(tf.gather(indices, i)), self.augment
     )
 
+  def spread(self, num):
+    """At most `num` of the examples, evenly spread, in order; None is all of them."""
+    if num is None or num >= self.num_examples:
+      return self
+    return self.subset(np.linspace(0, self.num_examples - 1, num).astype(int))
+
   def fingerprint(self, num_examples=200):
     """A hash of their number and of so many of them, evenly spread, which tells data apart."""
-    some = np.linspace(0, self.num_examples - 1, min(num_examples, self.num_examples)).astype(int)
     digest = hashlib.sha256(str(self.num_examples).encode())
-    for batch in self.subset(some).batches(50):
+    for batch in self.spread(num_examples).batches(50):
       for part in batch:
         for key in sorted(part):
           digest.update(key.encode() + tf.io.serialize_tensor(part[key]).numpy())

@@ -3,13 +3,11 @@
 import itertools
 
 import numpy as np
-import tensorflow as tf
 
-from tf_mmvae.evaluation import translation
+from tf_mmvae.evaluation import generated
 from tf_mmvae.evaluation.densities import Prior
 from tf_mmvae.evaluation.findings import Findings, Table
 from tf_mmvae.evaluation.means import mean_and_error
-from tf_mmvae.evaluation.progress import progress
 
 SURE = 0.95  # a reader that is right less often on true data is noted beside its figures
 
@@ -41,7 +39,7 @@ class Agreement:
         where the labels have it.
       tokenizers: {modality: object with `decode`} of those in words; their readers read strings.
       num_examples: how many of the data set's examples, evenly spread; None takes all.
-      num_prior: samples from the prior; None takes as many as examples.
+      num_prior: samples from the prior and other sources; None takes `num_examples`, or 1000.
       batch_size: examples decoded at once.
       seed: of the latent samples.
       groups: label whose equal values mark examples that are not independent, for the errors.
@@ -66,9 +64,9 @@ class Agreement:
     its chance, over all sources of two modalities; "judge/image/colour", how often a reader is
     right on true data; "prior/colour" and "prior/chance/colour", and of other `sources` likewise.
     """
-    num = min(self._num_examples or dataset.num_examples, dataset.num_examples)
-    positions = np.linspace(0, dataset.num_examples - 1, num).astype(int)
-    translated, true, labels, mask = self._translate(model, dataset.subset(positions))
+    dataset = dataset.spread(self._num_examples)
+    num = dataset.num_examples
+    translated, true, labels, mask = self._translate(model, dataset)
     present = {name: mask.get(name, np.ones(num, bool)) for name in model.modalities}
     truth = {name: self._read(name, true[name], present[name]) for name in self._readers}
     order = np.random.default_rng(self._seed).permutation(num)
@@ -176,15 +174,12 @@ class Agreement:
   def _joint(self, model, labels):
     """Agreement of what is decoded from samples of the prior and of other sources."""
     values = {}
-    decode = tf.function(
-        lambda z: translation.decode(model, z, self._readers),
-        input_signature=[tf.TensorSpec([None, model.latent_dim])])
     num = self._num_prior or self._num_examples or 1000
     for source, density in self._sources.items():
-      z = density.sample(model, num, self._seed)
       decoded, seen = {}, {}
-      for first in progress(range(0, num, self._batch_size), f"agreement of {source}"):
-        for name, value in decode(z[first:first + self._batch_size]).items():
+      for made in generated.decoded(
+          model, density, num, list(self._readers), self._batch_size, self._seed):
+        for name, value in made.items():
           decoded.setdefault(name, []).append(self._shown(name, value))
       for name, observations in decoded.items():  # at once: some readers are slow to begin
         for attribute, read in self._readers[name](np.concatenate(observations)).items():
@@ -209,31 +204,21 @@ class Agreement:
 
   def _translate(self, model, dataset):
     """{(sources, target): observations}, {target: true ones}, labels and masks, each of [N]."""
-    @tf.function
-    def translate(x, seed):
-      z = translation.sample_posterior(model, x, seed)
-      return translation.decode(model, z, [t for t in self._readers if t not in x])
-
-    batches = dataset.batches(self._batch_size)
-    specs = {m.name: m.spec for m in model.present(batches.element_spec[0])}
-    subsets = [sources for size in range(1, max(len(model.modalities), 2))
-               for sources in itertools.combinations(specs, size)]
-    translators = {
-        sources: translate.get_concrete_function(
-            {name: specs[name] for name in sources}, tf.TensorSpec([2], tf.int64))
-        for sources in subsets}
+    names = [m.name for m in model.present(dataset.batches(1).element_spec[0])]
+    pairs = [(sources, target) for size in range(1, len(names))
+             for sources in itertools.combinations(names, size)
+             for target in self._readers if target not in sources]
     translated, true, labels, masks = {}, {}, {}, {}
-    for i, (x, y, mask) in enumerate(progress(batches, "agreement")):
+    for x, y, mask, made in generated.translated(
+        model, dataset, pairs, self._batch_size, self._seed):
       for name, value in mask.items():
         masks.setdefault(name, []).append(value.numpy())
       for target in self._readers:
         true.setdefault(target, []).append(self._shown(target, x[target]))
       for name, value in y.items():
         labels.setdefault(name, []).append(value.numpy())
-      seed = tf.constant([self._seed, i], tf.int64)
-      for sources, translator in translators.items():
-        for target, value in translator({name: x[name] for name in sources}, seed).items():
-          translated.setdefault((sources, target), []).append(self._shown(target, value))
+      for pair, value in made.items():
+        translated.setdefault(pair, []).append(self._shown(pair[1], value))
     return tuple({k: np.concatenate(v) for k, v in d.items()}
                  for d in (translated, true, labels, masks))
 

@@ -7,7 +7,7 @@ from tf_mmvae.evaluation import generated
 from tf_mmvae.evaluation.findings import Findings, Table
 from tf_mmvae.evaluation.means import mean_and_error
 
-# Colours, sizes and shapes, as people name them of birds; words of one line are one attribute.
+# Colours, sizes and shapes, as people name them of birds; words of one string are one attribute.
 WORDS = (
     "black", "white", "grey gray", "brown", "red reddish", "orange", "yellow yellowish",
     "green greenish", "blue bluish", "purple violet", "pink", "tan beige", "rust rusty rufous",
@@ -38,7 +38,7 @@ class CaptionWords:
       groups: label whose equal values mark the captions of one picture.
       caption_label: label of the captions as people wrote them, strings.
       words: attributes, each a string of one word or several that mean the same.
-      num_examples: how many of the data set's examples, evenly spread.
+      num_examples: how many of the data set's examples, evenly spread; None takes all.
       batch_size: captions made at once.
       seed: of the latent samples, and of the other pictures.
     """
@@ -62,7 +62,7 @@ class CaptionWords:
     """
     by_group, others = self._said_of_pictures(dataset)
     values = {}
-    for group, true, made in self._captions(model, generated.spread(dataset, self._num_examples)):
+    for group, true, made in self._captions(model, dataset.spread(self._num_examples)):
       rest = by_group[group].copy()
       rest.remove(true)
       self._note(values, "true", true, rest, group)

@@ -53,7 +53,7 @@ class Correlation:
       tokenizers: {modality: object with `decode`}.
       sources: {name: object with `sample(model, num, seed)`} of samples of z; see `densities`.
       num_pairs: training pairs, evenly spread, for the directions; words are of all captions.
-      num_examples: how many of the data set's examples, drawn at random.
+      num_examples: how many of the data set's examples, drawn at random; None takes all.
       num_samples: of each source of z.
       num_components: k, directions; fewer where there are fewer.
       num_seeds: of word vectors.
@@ -113,8 +113,8 @@ class Correlation:
     corpus = [words_of(text) for batch in progress(
         self._train_data.batches(500), "captions") for text in captions(batch)]
     features, texts = [], []
-    for batch in progress(generated.spread(
-        self._train_data, self._num_pairs).batches(self._batch_size), "features"):
+    some = self._train_data.spread(self._num_pairs)
+    for batch in progress(some.batches(self._batch_size), "features"):
       features.append(self._features(batch[0][self._picture].numpy())[self._both(batch)])
       texts += list(captions(batch))
     return corpus, np.concatenate(features), texts

@@ -82,9 +82,7 @@ class AggregatePosterior:
       and "components", the number of Gaussians.
     """
     mixture = self._fit(model)
-    num = min(self._num_examples, dataset.num_examples)
-    positions = np.linspace(0, dataset.num_examples - 1, num).astype(int)
-    z, groups = self._encode(model, dataset.subset(positions), self._seed + 1)
+    z, groups = self._encode(model, dataset, self._seed + 1)
     if not len(z):
       return Findings({}, remarks=("No example has anything to encode.",))
     of_prior = model.prior.distribution().log_prob(z).numpy()

@@ -32,10 +32,7 @@ class Evaluation:
     if max_examples is not None and (not isinstance(max_examples, int) or max_examples < 1):
       raise ValueError(
           f"max_examples must be a whole number of at least 1, or None, got {max_examples!r}")
-    if max_examples and max_examples < dataset.num_examples:
-      positions = np.linspace(0, dataset.num_examples - 1, max_examples).astype(int)
-      dataset = dataset.subset(positions)
-    self.dataset, self._metrics = dataset, metrics
+    self.dataset, self._metrics = dataset.spread(max_examples), metrics
 
   def what(self):
     """What is measured on what, in words."""

@@ -25,7 +25,7 @@ def translated(model, dataset, pairs, batch_size, seed):
   translators = {
       sources: _translator(model, [t for s, t in pairs if s == sources]).get_concrete_function(
           {name: specs[name] for name in sources}, tf.TensorSpec([2], tf.int64))
-      for sources, _ in pairs}
+      for sources in dict.fromkeys(sources for sources, _ in pairs)}
   for i, (x, y, mask) in enumerate(progress(batches, "translations")):
     made = {}
     for sources, translator in translators.items():
@@ -58,11 +58,3 @@ def decoded(model, source, num, names, batch_size, seed):
       tf.TensorSpec([None, model.latent_dim], tf.float32))
   for first in progress(range(0, num, batch_size), "samples"):
     yield decode(tf.constant(z[first:first + batch_size]))
-
-
-def spread(dataset, num):
-  """At most `num` of the examples of a data set, evenly spread."""
-  if num is None or num >= dataset.num_examples:
-    return dataset
-  step = dataset.num_examples / num
-  return dataset.subset([int(i * step) for i in range(num)])

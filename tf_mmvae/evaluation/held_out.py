@@ -45,10 +45,7 @@ class HeldOut:
                 **{b.__name__: b(log_w, estimate.log_pi) for b in objectives.BOUNDS}}
       return values, model.any_present(x, mask)
 
-    if self._num_examples and self._num_examples < dataset.num_examples:
-      positions = np.linspace(0, dataset.num_examples - 1, self._num_examples).astype(int)
-      dataset = dataset.subset(positions)
-    batches = dataset.batches(self._batch_size)
+    batches = dataset.spread(self._num_examples).batches(self._batch_size)
     x_spec, _, mask_spec = batches.element_spec
     batch = batch.get_concrete_function(x_spec, mask_spec, tf.TensorSpec([], tf.int32))
     values = {}

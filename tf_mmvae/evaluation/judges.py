@@ -80,8 +80,7 @@ class Classifier:
     digest = hashlib.sha256(repr((
         self._dataset.name, self._dataset.num_examples, self._filters, self._hidden_units,
         self._num_steps, self._batch_size, self._learning_rate, self._seed)).encode())
-    some = np.linspace(0, self._dataset.num_examples - 1, 500).astype(int)
-    for x, y, mask in self._dataset.subset(some).batches(100):
+    for x, y, mask in self._dataset.spread(500).batches(100):
       digest.update(x[self._modality].numpy().tobytes() + y[self._label].numpy().tobytes())
       if self._modality in mask:
         digest.update(mask[self._modality].numpy().tobytes())

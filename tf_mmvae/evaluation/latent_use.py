@@ -40,9 +40,7 @@ class LatentUse:
       Figures "MODALITY/kl", the sum over dimensions; "MODALITY/active_dimensions"; and
       "MODALITY/kl/D" for each dimension D. A modality that no example has has none.
     """
-    if self._num_examples and self._num_examples < dataset.num_examples:
-      dataset = dataset.subset(
-          np.linspace(0, dataset.num_examples - 1, self._num_examples).astype(int))
+    dataset = dataset.spread(self._num_examples)
     figures, bars, whiskers = {}, {}, {}
     for name, (kl, groups) in self._measure(model, dataset).items():
       total, active = f"{name}/kl", f"{name}/active_dimensions"

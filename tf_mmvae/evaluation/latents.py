@@ -28,9 +28,9 @@ class Latents:
       viewers: {modality: function as in `viewers`} of those that something else is shown for.
     """
     self._tokenizers, self._viewers = tokenizers or {}, viewers or {}
-    num = min(num_examples, dataset.num_examples)
-    positions = np.linspace(0, dataset.num_examples - 1, num).astype(int)
-    self._x, self._y, mask = next(iter(dataset.subset(positions).batches(num)))
+    dataset = dataset.spread(num_examples)
+    num = dataset.num_examples
+    self._x, self._y, mask = next(iter(dataset.batches(num)))
     # Which of them have each modality; only of these its expert says anything.
     self._rows = {name: np.flatnonzero(mask[name]) if name in mask else np.arange(num)
                   for name in self._x}

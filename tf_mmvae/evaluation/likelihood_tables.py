@@ -41,6 +41,7 @@ def _of_sources(names, suffix=""):
 
 def _synergy(names):
   rows, columns = _of_sources(names), list(_sources(names))
+  better = dict.fromkeys(columns, "high")
   if len(names) > 1:
     columns.append("synergy")
     rows = {m: [*row, f"synergy/{m}"] for m, row in rows.items()}
@@ -52,7 +53,7 @@ def _synergy(names):
       "the second: above 0, all modalities together explain x_m better than it does itself. The "
       "first has K samples of each component of its posterior, the others K. A mixture of experts "
       "has those of the second among them: where the other experts propose nothing of weight, the "
-      "two are equal." + _SCALES, dict.fromkeys(columns, "high"))
+      "two are equal." + _SCALES, better)
 
 
 def _conditionals(names):

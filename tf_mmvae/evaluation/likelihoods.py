@@ -65,10 +65,7 @@ class Likelihoods:
 
   def __call__(self, model, dataset):
     """`Findings`."""
-    if self._num_examples and self._num_examples < dataset.num_examples:
-      positions = np.linspace(0, dataset.num_examples - 1, self._num_examples).astype(int)
-      dataset = dataset.subset(positions)
-    batches = dataset.batches(self._batch_size)
+    batches = dataset.spread(self._num_examples).batches(self._batch_size)
     names = [m.name for m in model.present(batches.element_spec[0])]
     figures = {}
     for figure, (values, groups) in self._values(model, names, batches).items():

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tf_mmvae.evaluation import translation
 from tf_mmvae.evaluation.drawing import draw_table
+from tf_mmvae.run_dir import replacing
 
 
 class Panel:
@@ -70,7 +71,8 @@ class Panel:
     paths = []
     for name, (given, made) in tables.items():
       paths.append(os.path.join(directory, f"{name}.png"))
-      Image.fromarray(_picture(given, made)).save(paths[-1])
+      with replacing(paths[-1]) as unfinished:
+        Image.fromarray(_picture(given, made)).save(unfinished, "PNG")
     return paths
 
   def _draw_all(self, model, x):

@@ -41,7 +41,7 @@ class PictureQuality:
         observations that are features themselves.
       sources: {name: object with `sample(model, num, seed)`} of samples of z; see `densities`.
       about: what the features are, in words.
-      num_examples: how many of the data set's examples, evenly spread.
+      num_examples: how many of the data set's examples, drawn at random; None takes all.
       num_bootstraps: resamplings for the errors of distances.
       batch_size: pictures made at once.
       seed: of the latent samples and resamplings.

@@ -56,8 +56,8 @@ class Probe:
     needed = {*self._labels, *([self._groups] if self._groups else [])}
     encode = tf.function(lambda x, mask, seed: _latents(model, x, mask, seed))  # traced once
     fitted, train_labels = self._encode(
-        encode, _spread(self._train_data, self._num_train), self._labels, 0)
-    asked, labels = self._encode(encode, _spread(dataset, self._num_test), needed, 1)
+        encode, self._train_data.spread(self._num_train), self._labels, 0)
+    asked, labels = self._encode(encode, dataset.spread(self._num_test), needed, 1)
     groups = labels.get(self._groups)
     kinds = [kind for kind in fitted if kind in asked]
     figures, remarks = {}, []
@@ -135,12 +135,6 @@ def _sample_and_mean(model, x, mask, seed):
   z, _ = joint_posteriors.independent_sample(
       posterior, joint_posteriors.uniform_noise(shape, seed))
   return z[0, 0], posterior.mean()
-
-
-def _spread(dataset, num):
-  if num is None or num >= dataset.num_examples:
-    return dataset
-  return dataset.subset(np.linspace(0, dataset.num_examples - 1, num).astype(int))
 
 
 def _accuracy(classifier, fitted, asked, groups):

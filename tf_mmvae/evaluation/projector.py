@@ -5,6 +5,8 @@ import os
 import numpy as np
 from PIL import Image
 
+from tf_mmvae.run_dir import replacing
+
 _CONFIG = """embeddings {{
   tensor_name: "latents"
   tensor_path: "latents.tsv"
@@ -48,11 +50,9 @@ def _sprite(thumbnails):
 
 
 def _write(directory, name, content):
-  path = os.path.join(directory, name)
-  unfinished = f"{path}.unfinished"
-  if isinstance(content, str):
-    with open(unfinished, "w", encoding="utf-8") as file:
-      file.write(content)
-  else:
-    content.save(unfinished, "PNG")
-  os.replace(unfinished, path)
+  with replacing(os.path.join(directory, name)) as path:
+    if isinstance(content, str):
+      with open(path, "w", encoding="utf-8") as file:
+        file.write(content)
+    else:
+      content.save(path, "PNG")

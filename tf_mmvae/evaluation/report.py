@@ -4,6 +4,7 @@ import base64
 import os
 
 from tf_mmvae.evaluation import html
+from tf_mmvae.run_dir import replacing
 
 
 def write(found, directory, title, facts, pictures, appendix):
@@ -31,9 +32,8 @@ def write(found, directory, title, facts, pictures, appendix):
   body.append("<h2>Besides</h2>")
   body += [_folded(of_one, f"<pre>{html.escape(text)}</pre>") for of_one, text in appendix.items()]
   path = os.path.join(directory, "report.html")
-  with open(f"{path}.unfinished", "w", encoding="utf-8") as file:
+  with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
     file.write(html.page(title, "\n".join(body)))
-  os.replace(f"{path}.unfinished", path)
   return path
 
 

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import math
-import os
 import pathlib
 import re
 
 from absl import logging
 from PIL import Image
+
+from tf_mmvae.run_dir import replacing
 
 _STATE = "report.json"
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -113,18 +114,14 @@ class Results:
 
   def _draw(self, metric, picture):
     name = f"{metric}_{re.sub(r'[^a-z0-9]+', '_', picture.title.lower()).strip('_')}.png"
-    unfinished = self._directory / f"{name}.unfinished"
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture.pixels).save(unfinished, "PNG")
-    os.replace(unfinished, self._directory / name)
+    with replacing(self._directory / name) as path:
+      Image.fromarray(picture.pixels).save(path, "PNG")
     return name
 
   def _write_json(self, name, value):
     self._directory.mkdir(parents=True, exist_ok=True)
-    unfinished = self._directory / f"{name}.unfinished"
-    with open(unfinished, "w", encoding="utf-8") as file:
+    with replacing(self._directory / name) as path, open(path, "w", encoding="utf-8") as file:
       json.dump(value, file, indent=2, allow_nan=False)
-    os.replace(unfinished, self._directory / name)
 
 
 def key(*parts):

@@ -98,9 +98,8 @@ class Traversals:
     """[P] modalities that encode, and the encodings a and b [P, D] of pairs of examples."""
     encode = tf.function(lambda x: {
         m.name: model.posterior({m.name: x[m.name]}).mean() for m in model.present(x)})
-    num = min(2 * self._num_pairs, dataset.num_examples)
-    dataset = dataset.subset(np.linspace(0, dataset.num_examples - 1, num).astype(int))
-    batches = dataset.batches(100)
+    dataset = dataset.spread(2 * self._num_pairs)
+    num, batches = dataset.num_examples, dataset.batches(100)
     encode = encode.get_concrete_function(batches.element_spec[0])
     means, has, groups = {}, {}, []
     for x, y, mask in batches:
