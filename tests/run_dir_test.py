@@ -1,12 +1,13 @@
 import errno
 import fcntl
 import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
 
-from tf_mmvae.run_dir import RunDir
+from tf_mmvae.run_dir import RunDir, replacing
 
 
 def test_a_file_is_refused_and_kept(tmp_path):
@@ -61,3 +62,14 @@ def test_config_is_written_whole(tmp_path):
   run.write_config("A = 2\n")
   assert run.read_config() == "A = 2\n"
   assert [p.name for p in (tmp_path / "new" / "run").iterdir()] == ["config.gin"]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+  path = tmp_path / "table.json"
+  with replacing(path) as unfinished:
+    pathlib.Path(unfinished).write_text("old")
+  with pytest.raises(KeyError), replacing(path) as unfinished:
+    pathlib.Path(unfinished).write_text("ne")
+    assert path.read_text() == "old"
+    raise KeyError
+  assert path.read_text() == "old"

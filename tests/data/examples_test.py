@@ -91,6 +91,13 @@ def test_subset():
   assert set(itertools.chain(*positions(data.shuffled_batches(2, seed=0), 6))) == {3, 7}
 
 
+@pytest.mark.parametrize(("num", "expected"), [
+    (None, range(10)), (10, range(10)), (11, range(10)), (1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9])])
+def test_spread(num, expected):
+  (found,) = positions(counting(10).spread(num).batches(20), 10)
+  assert found == list(expected)
+
+
 @pytest.mark.parametrize("indices", [[10], [-1], [0, 99]])
 def test_subset_outside_fails(indices):
   with pytest.raises(ValueError, match=r"'counting': indices must be in \[0, 10\)"):

@@ -171,7 +171,7 @@ def test_accuracy_is_over_the_pictures_that_are_there(kept):
 def test_the_name_is_made_once(kept, monkeypatch):
   run_dir, _ = kept
   one, read = judge(run_dir=run_dir), []
-  really = one._dataset.subset
-  monkeypatch.setattr(one._dataset, "subset", lambda i: read.append(1) or really(i))
+  really = one._dataset.spread
+  monkeypatch.setattr(one._dataset, "spread", lambda num: read.append(1) or really(num))
   one(pictures()[0])
   assert read == [1]

@@ -76,6 +76,12 @@ def recorded():
   return mock.patch.object(panels, "draw_table", lambda columns, given: (columns, list(given)))
 
 
+def drawings():
+  """Writes empty files in the place of the pictures."""
+  of_none = mock.Mock(save=lambda path, _: open(path, "w").close())
+  return mock.patch.object(panels.Image, "fromarray", return_value=of_none)
+
+
 @pytest.fixture(scope="module")
 def shown(panel, model):
   with recorded():
@@ -165,7 +171,7 @@ def test_a_viewer_shows_a_modality_everywhere(model, tokenizers, tmp_path):
 
   pair = [panels.Panel(data(tokenizers), tokenizers, num_examples=2, num_samples=2, viewers=viewers)
           for viewers in (None, {"vector": view})]
-  with recorded(), mock.patch.object(panels.Image, "fromarray") as drawn:
+  with recorded(), drawings() as drawn:
     plain, seen = (panel(model) for panel in pair)
     pair[1].write(model, tmp_path)
   overview, _ = drawn.call_args_list[0].args[0]
@@ -216,7 +222,7 @@ def test_written_files_open(model, tokenizers, tmp_path):
 
 
 def test_the_overview_has_every_modality_from_every_one(model, panel, shown, tmp_path):
-  with recorded(), mock.patch.object(panels.Image, "fromarray") as drawn:
+  with recorded(), drawings() as drawn:
     panel.write(model, tmp_path)
   columns, given = drawn.call_args_list[0].args[0]
   assert list(columns) == ["#", *NAMES, *(f"{s} > {t}" for s in NAMES for t in NAMES)]
@@ -252,7 +258,7 @@ def test_what_is_absent_is_an_empty_cell(model, tokenizers, tmp_path):
   def blank(cells):
     return [cell is None for cell in cells]
 
-  with recorded(), mock.patch.object(panels.Image, "fromarray") as drawn:
+  with recorded(), drawings() as drawn:
     shown = panel(model)
     panel.write(model, tmp_path)
   for name, absent in (("words", 0), ("grey", 1), ("vector", None)):
