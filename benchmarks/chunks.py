@@ -54,7 +54,7 @@ def measure(num_samples, batch_size, size, num_steps):
   import numpy as np
   import tensorflow as tf
 
-  from tf_mmvae import objectives
+  from tf_mmvae import estimators
   from tf_mmvae.training.trainer import Trainer
 
   strategy = tf.distribute.get_strategy()
@@ -63,7 +63,7 @@ def measure(num_samples, batch_size, size, num_steps):
   random = np.random.default_rng(0)
   x = {"image": tf.constant(random.random([batch_size, *IMAGE]), tf.float32),
        "sentence": tf.constant(random.integers(3, VOCABULARY, [batch_size, WORDS]), tf.int32)}
-  trainer = Trainer(model, objectives.Estimator(), optimizer, strategy, num_samples, seed=0,
+  trainer = Trainer(model, estimators.Estimator(), optimizer, strategy, num_samples, seed=0,
                     examples_per_chunk=size)
   start, seconds = peak_mib(), []
   for step in range(num_steps + 1):

@@ -86,7 +86,7 @@ def gradients_of(setting, estimates, batch):
   import tensorflow as tf
 
   from tests import oracle
-  from tf_mmvae import joint_posteriors, objectives
+  from tf_mmvae import estimators, joint_posteriors
   num, family, absent, bound, sample = setting
   exact = oracle.LinearGaussian(num)
   model = exact.model(shift=0.4, stretch=1.2, family=family)
@@ -94,7 +94,7 @@ def gradients_of(setting, estimates, batch):
   mask = {n: tf.fill([BATCH], n not in absent) for n in x} if absent else None
   noise = joint_posteriors.uniform_noise([num, SAMPLES.value, BATCH, 2], [3, batch])
   return {e.__name__: np.moveaxis(oracle.encoder_gradients(
-      model, objectives.Estimator(bound, e, sample=sample), x, noise, mask), 1, 0)
+      model, estimators.Estimator(bound, e, sample=sample), x, noise, mask), 1, 0)
           for e in estimates}
 
 
@@ -130,7 +130,7 @@ def step_times():
   """Seconds of a gradient of two convolutional modalities, in turns: {name: seconds}."""
   import tensorflow as tf
 
-  from tf_mmvae import distributions, joint_posteriors, objectives
+  from tf_mmvae import distributions, estimators, joint_posteriors, objectives
   from tf_mmvae.modality import Modality
   from tf_mmvae.model import MultimodalVAE, Prior
   from tf_mmvae.nets import images
@@ -143,7 +143,7 @@ def step_times():
   noise = joint_posteriors.uniform_noise([2, 10, 16, 20], [0, 3])
   steps = {}
   for gradient in [*objectives.GRADIENTS, generalised_dreg]:
-    estimator = objectives.Estimator(objectives.iwae, gradient)
+    estimator = estimators.Estimator(objectives.iwae, gradient)
 
     @tf.function
     def step(estimator=estimator):

@@ -38,9 +38,10 @@ NAMES = ("black", "white")  # modalities, by their grounds
 
 def cells():
   """{name: (fusion, estimator)}."""
+  from tf_mmvae import estimators, objectives
   from tf_mmvae import joint_posteriors as fusion
-  from tf_mmvae import objectives
-  from tf_mmvae.objectives import Estimator, elbo, iwae, iwae_tight
+  from tf_mmvae.estimators import Estimator
+  from tf_mmvae.objectives import elbo, iwae, iwae_tight
   moe, poe, mopoe = (
       fusion.mixture_of_experts, fusion.product_of_experts, fusion.mixture_of_products)
   found = {f"moe_iwae_{g.__name__}": (moe, Estimator(iwae, g)) for g in objectives.GRADIENTS}
@@ -50,9 +51,9 @@ def cells():
       "moe_iwae_tight_mixture_dreg": (moe, Estimator(iwae_tight, mixture_dreg)),
       "moe_iwae_tight_dreg_independent": (moe, Estimator(
           iwae_tight, objectives.dreg, sample=fusion.independent_sample)),
-      "poe_elbo_subsampled": (poe, objectives.SubsampledEstimator(Estimator(elbo, plain))),
+      "poe_elbo_subsampled": (poe, estimators.SubsampledEstimator(Estimator(elbo, plain))),
       "poe_iwae_subsampled": (
-          poe, objectives.SubsampledEstimator(Estimator(iwae, objectives.dreg))),
+          poe, estimators.SubsampledEstimator(Estimator(iwae, objectives.dreg))),
       "poe_elbo": (poe, Estimator(elbo, plain)),
       "mopoe_elbo_reparameterised": (mopoe, Estimator(elbo, plain)),
       "mopoe_iwae_reparameterised": (mopoe, Estimator(iwae, plain)),
@@ -118,10 +119,10 @@ def judge(images, labels):
 
 def measure(model, classify, test, labels):
   """{column: value} of a trained model."""
-  from tf_mmvae import objectives
+  from tf_mmvae import estimators, objectives
   from tf_mmvae.evaluation import translation
   from tf_mmvae.evaluation.held_out import HeldOut
-  plain = objectives.Estimator(gradient=objectives.reparameterised)
+  plain = estimators.Estimator(gradient=objectives.reparameterised)
   found = HeldOut(plain, 200, 500, 5)(model, examples("test", test))
   on_black = {"black": lambda x: x, "white": lambda x: 1 - x}
   values = {"log p(x)": found["iwae_tight"][0]}

@@ -9,8 +9,9 @@ import tensorflow_probability as tfp
 
 from tests import oracle
 from tests.objectives_test import mean_and_error
-from tf_mmvae import joint_posteriors, objectives
-from tf_mmvae.objectives import Estimator, elbo, iwae, iwae_tight
+from tf_mmvae import estimators, joint_posteriors, objectives
+from tf_mmvae.estimators import Estimator
+from tf_mmvae.objectives import elbo, iwae, iwae_tight
 
 # Subsets of the modalities.
 
@@ -21,13 +22,13 @@ def test_subsets_are_the_same_by_mask_and_by_key():
   model = exact.model(shift=0.4, joint_posterior=joint_posteriors.product_of_experts)
   x, num = exact.sample(1, seed=5), 20_000
   many = {n: tf.repeat(v, num, 0) for n, v in x.items()}
-  estimator = objectives.SubsampledEstimator(Estimator(elbo, objectives.reparameterised), 1)
+  estimator = estimators.SubsampledEstimator(Estimator(elbo, objectives.reparameterised), 1)
   for present in (["a"], ["a", "c"]):
     mask = {n: tf.fill([num], n in present) for n in x}
     rows = estimator.num_strata(model, many)
     by_mask = estimator(
         model, many, joint_posteriors.uniform_noise([rows, 1, num, 2], [0, 1]), mask).objective
-    alone = objectives.SubsampledEstimator(Estimator(elbo, objectives.reparameterised))
+    alone = estimators.SubsampledEstimator(Estimator(elbo, objectives.reparameterised))
     seen = {n: many[n] for n in present}
     by_key = alone(model, seen, joint_posteriors.uniform_noise(
         [alone.num_strata(model, seen), 1, num, 2], [0, 2])).objective
@@ -45,7 +46,7 @@ def test_subsampled_is_the_sum_over_subsets():
   x, elbos = exact.sample(4), Estimator(elbo, objectives.reparameterised)
   mask = {"b": np.array([True, False, True, True])}
   x["b"] = tf.where(mask["b"][:, None], x["b"], np.nan)
-  subsampled = objectives.SubsampledEstimator(elbos)
+  subsampled = estimators.SubsampledEstimator(elbos)
   assert subsampled.num_strata(model, x) == 4
   noise = joint_posteriors.uniform_noise([4, 3, 4, 2], [0, 1])
   estimate = subsampled(model, x, noise, mask)
@@ -70,7 +71,7 @@ def test_subsampled_draws_subsets_between_evenly():
       return super().__call__(model, x, noise, mask, training)
 
   num = 3000
-  estimator = objectives.SubsampledEstimator(Recorder(elbo), num_random=2)
+  estimator = estimators.SubsampledEstimator(Recorder(elbo), num_random=2)
   x, mask = exact.sample(num), {"a": np.arange(num) > 0}
   rows = estimator.num_strata(model, x)
   assert rows == 1 + 3 + 2 * 2
@@ -106,7 +107,7 @@ def total_correlation(alpha, **choices):
       joint_posteriors.product_of_experts, prior_expert=False))
   x, mask = exact.sample(4), {"b": np.array([True, False, True, True])}
   x["b"] = tf.where(mask["b"][:, None], x["b"], np.nan)
-  return model, x, mask, objectives.TotalCorrelationEstimator(alpha, **choices)
+  return model, x, mask, estimators.TotalCorrelationEstimator(alpha, **choices)
 
 
 def test_total_correlation_by_hand():
@@ -136,7 +137,7 @@ def test_total_correlation_without_alpha_is_the_elbo():
   np.testing.assert_allclose(
       estimator(model, x, noise, mask).objective, plain.objective, rtol=1e-6)
   with pytest.raises(ValueError, match="alpha must be in \\[0, 1\\], got 2"):
-    objectives.TotalCorrelationEstimator(2)
+    estimators.TotalCorrelationEstimator(2)
 
 
 def test_total_correlation_by_other_gradients():
@@ -148,7 +149,7 @@ def test_total_correlation_by_other_gradients():
   x = {n: tf.repeat(v, num, 0) for n, v in exact.sample(1, seed=5).items()}
   noise = joint_posteriors.uniform_noise([1, 2, num, 2], [3, 0])
   plain, other = (np.moveaxis(oracle.encoder_gradients(
-      model, objectives.TotalCorrelationEstimator(0.7, gradient=g), x, noise), 1, 0)
+      model, estimators.TotalCorrelationEstimator(0.7, gradient=g), x, noise), 1, 0)
                   for g in [objectives.reparameterised, objectives.stl])
   bias, error = mean_and_error(other - plain)
   assert np.linalg.norm(error) < 0.02 * np.linalg.norm(plain.mean(0))

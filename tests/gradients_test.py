@@ -10,7 +10,8 @@ import tensorflow_probability as tfp
 from tests import oracle
 from tests.objectives_test import by_loop, mean_and_error, random_weights
 from tf_mmvae import distributions, joint_posteriors, objectives
-from tf_mmvae.objectives import Estimator, elbo, iwae, iwae_tight
+from tf_mmvae.estimators import Estimator
+from tf_mmvae.objectives import elbo, iwae, iwae_tight
 
 
 def test_every_gradient_is_tested():

@@ -7,7 +7,7 @@ import pytest
 
 from tests import runs
 from tests.evaluation import panels_test as kinds
-from tf_mmvae import objectives
+from tf_mmvae import estimators, objectives
 from tf_mmvae.evaluation.latents import Latents
 from tf_mmvae.evaluation.panels import Panel
 from tf_mmvae.run_dir import RunDir
@@ -28,7 +28,7 @@ def events(tmp_path_factory):
     latents.write(model, run_dir.events)
     return {**panel(model), **latents(model)}
 
-  train(kinds.make_model, objectives.Estimator(objectives.iwae), keras.optimizers.Adam,
+  train(kinds.make_model, estimators.Estimator(objectives.iwae), keras.optimizers.Adam,
         data, data, run_dir.path, seed=0, num_steps=2, num_samples=2, batch_size=4,
         evaluate_every=1, look=look)
   return run_dir.events

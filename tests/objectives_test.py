@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from tests import oracle
 from tf_mmvae import joint_posteriors, objectives
-from tf_mmvae.objectives import Estimator, elbo, iwae, iwae_tight
+from tf_mmvae.estimators import Estimator
+from tf_mmvae.objectives import elbo, iwae, iwae_tight
 
 ABSENT = -np.inf
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mmvae import distributions, objectives
+from tf_mmvae import distributions, estimators, objectives
 from tf_mmvae.data.examples import Examples
 from tf_mmvae.modality import Modality
 from tf_mmvae.model import MultimodalVAE, Prior
@@ -28,7 +28,7 @@ def model(batch_norm=False):
 
 def estimator():
   """The loose bound with a likelihood weight, so that the objective is not the bound."""
-  return objectives.Estimator(objectives.iwae, likelihood_weights={"sentence": 3.})
+  return estimators.Estimator(objectives.iwae, likelihood_weights={"sentence": 3.})
 
 
 def values(batch_size=NUM_EXAMPLES, seed=0):

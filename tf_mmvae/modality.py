@@ -107,6 +107,12 @@ def couples_examples(network):
              for layer in network._flatten_layers())
 
 
+def is_random(network):
+  """Whether a network draws random numbers in training, as dropout and noise layers of Keras do."""
+  return any(getattr(layer, name, 0) for layer in network._flatten_layers()
+             for name in ("rate", "dropout", "recurrent_dropout", "stddev"))
+
+
 class _InMode:
   """A network with its `training` argument set."""
 

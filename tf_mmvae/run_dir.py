@@ -7,7 +7,7 @@ import re
 
 from absl import logging
 
-FORMAT = 2  # of a run's files; a change that makes older runs unreadable raises it
+FORMAT = 3  # of a run's files; a change that makes older runs unreadable raises it
 _FIRST = "# tf_mmvae run, format {}\n"
 _LAST = "# The end.\n"
 

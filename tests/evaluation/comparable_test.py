@@ -6,7 +6,7 @@ from tf_mmvae.evaluation.comparison import Metric, Run
 SETTINGS = {
     "SEED": 0, "B": 0.75, "K": 10, "BETA": 1.0, "LATENT_DIM": 4, "LIKELIHOOD": "@ours.laplace",
     "METRICS": {"bounds": "@bounds.Bounds()", "shares": "@test/shares.Shares()"},
-    "ESTIMATOR": "@objectives.Estimator()",
+    "ESTIMATOR": "@estimators.Estimator()",
     "evaluate.Evaluation.metrics": "%METRICS",
     "bounds.Bounds.num_samples": "%K",
     "bounds.Bounds.estimator": "%ESTIMATOR",
@@ -14,8 +14,8 @@ SETTINGS = {
     "bounds.Bounds.num_examples": 100,
     "test/shares.Shares.target": "image",
     "train.train.estimator": "%ESTIMATOR",
-    "objectives.Estimator.beta": "%BETA",
-    "objectives.Estimator.gradient": "@objectives.dreg",
+    "estimators.Estimator.beta": "%BETA",
+    "estimators.Estimator.gradient": "@objectives.dreg",
     "image/modality.Modality.likelihood": "%LIKELIHOOD",
     "ours.laplace.scale": "%B",
 }
@@ -37,7 +37,7 @@ def reasons(*groups, name="bounds", units=None):
 def test_nothing_keeps_like_runs_apart():
   assert reasons(run(), run()) == {}
   other = run(LATENT_DIM=8, **{"bounds.Bounds.seed": 3, "bounds.Bounds.num_examples": 200,
-                               "objectives.Estimator.gradient": "@objectives.stl"})
+                               "estimators.Estimator.gradient": "@objectives.stl"})
   assert reasons(run(), other) == {}
 
 
@@ -100,8 +100,8 @@ def test_figures_in_nats_are_likelihoods():
 
 
 @pytest.mark.parametrize("settings, said", [
-    ({"BETA": 2.0}, "objectives.Estimator.beta: 1.0, 2.0"),
-    ({"train.train.estimator": "@objectives.Other()"}, "estimator: @objectives.Estimator(), @ob"),
+    ({"BETA": 2.0}, "estimators.Estimator.beta: 1.0, 2.0"),
+    ({"train.train.estimator": "@objectives.Other()"}, "estimator: @estimators.Estimator(), @ob"),
 ])
 def test_an_objective_is_compared_with_its_like(settings, said):
   found = reasons(run(), run(**settings))

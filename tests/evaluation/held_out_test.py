@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 
 from tests import oracle
-from tf_mmvae import objectives
+from tf_mmvae import estimators, objectives
 from tf_mmvae.data.examples import Examples
 from tf_mmvae.evaluation import held_out
 
-PLAIN = objectives.Estimator(gradient=objectives.reparameterised)
+PLAIN = estimators.Estimator(gradient=objectives.reparameterised)
 
 
 def examples(x):
@@ -99,7 +99,7 @@ def test_one_example_has_no_standard_error(single):
 
 
 def test_weights_of_training_reach_the_objective_alone(pair):
-  weighted = objectives.Estimator(
+  weighted = estimators.Estimator(
       objectives.elbo, likelihood_weights={"a": 3.}, beta=2.)
   model, data = pair.model(), examples(pair.sample(6))
   plain = held_out.HeldOut(PLAIN, 4)(model, data)
@@ -135,7 +135,7 @@ def test_many_samples_are_measured_of_fewer_examples_at_once(single, num_samples
 def test_batches_of_two_sizes_are_traced_once(single):
   traced = []
 
-  class Traced(objectives.Estimator):
+  class Traced(estimators.Estimator):
     def __call__(self, *args):
       traced.append(args)
       return super().__call__(*args)

@@ -97,7 +97,7 @@ def test_in_a_flag(tmp_path, args, sentence):
     ('agreement.Agreement.readers = {"imge": @toy_birds_readers.read_pictures}',
      "Agreement's readers for ['imge'], but"),
     ('agreement.Agreement.tokenizers = {"imge": %TOKENIZER}', "Agreement's tokenizers for ['img"),
-    ('objectives.Estimator.likelihood_weights = {"imge": 1.0}',
+    ('estimators.Estimator.likelihood_weights = {"imge": 1.0}',
      "likelihood_weights for ['imge'], but the model's modalities are ['image', 'sentence']"),
     ("IMAGE_SHAPE = (32, 32, 3)", "modality 'image': expected observations of shape [32, 32, 3], "
      "got [64, 64, 3]: make its shape and that of the data agree"),
@@ -143,7 +143,7 @@ def no_config(run):
   (run / "config.gin").unlink()
 
 
-FIRST = "# tf_mmvae run, format 2"
+FIRST = "# tf_mmvae run, format 3"
 DAMAGED = "checkpoints/ckpt-20 is damaged, or of another model: put back what made it, or give"
 MISSING = "checkpoints/checkpoint is missing or damaged, or a file is missing that it names: put ba"
 OTHER_WORDS = "vocabulary.txt is not the one that checkpoint "
@@ -167,7 +167,7 @@ DATA = "checkpoints/ckpt-20.data-00000-of-00001"
      "or train again into another --run_dir"),
     (lambda run: cut(run / "config.gin", 0), "config.gin is cut short: put back the whole file"),
     (lambda run: replace(run / "config.gin", FIRST, "# tf_mmvae run, format 1"),
-     "config.gin is of format 1, and this version of tf_mmvae reads format 2: use the version that "
+     "config.gin is of format 1, and this version of tf_mmvae reads format 3: use the version that "
      "wrote it, or give another --run_dir"),
     (lambda run: replace(run / "config.gin", FIRST + "\n", ""), "config.gin names no format, and "),
     (no_config, "is no run, as it has no config.gin, but it is not empty (checkpoints, data.json, "
@@ -203,8 +203,8 @@ def test_a_damaged_run_is_not_measured(copy, damage, sentence):
      f"{ANOTHER}images.ConvEncoder.filters: (4, 4, 4, 4) there, (4, 4, 4, 8) now)"),
     (["--gin_param=train.train.max_skipped = 3"],
      f"{ANOTHER}train.train.max_skipped: not set there, 3 now)"),
-    (["--gin_param=objectives.Estimator.bound = @objectives.iwae()"],
-     f"{ANOTHER}objectives.Estimator.bound: %BOUND there, @objectives.iwae() now)"),
+    (["--gin_param=estimators.Estimator.bound = @objectives.iwae()"],
+     f"{ANOTHER}estimators.Estimator.bound: %BOUND there, @objectives.iwae() now)"),
     (["--gin_param=train.train.seed = %BATCH_SIZE"],
      f"{ANOTHER}train.train.seed: %SEED there, %BATCH_SIZE now)"),
     (["--gin_param=imgae/modality.Modality.name = 'image'"],

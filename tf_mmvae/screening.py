@@ -1,0 +1,148 @@
+"""Screened backpropagation: all particles forward, a few backward.
+
+Normalised importance weights of image models are nearly one-hot, so most particles carry hardly any
+gradient. All are weighed without gradients first; the best of them are weighed once more with
+gradients, and one that is drawn for all the others ("sum and sample", Liang et al. 2018).
+"""
+
+import tensorflow as tf
+
+from tf_mmvae import distributions
+from tf_mmvae.modality import couples_examples, is_random
+from tf_mmvae.objectives import SAMPLES, STRATA, Estimate, coefficients
+
+
+class Screening:
+  """Backpropagates the particles with the greatest coefficients, and one in the others' place.
+
+  With c = dL / dlog w of all particles, the best receive their c; one of the others is drawn in
+  proportion to c and receives the sum of theirs. So sum_k c_k f(z_k) keeps its expectation for
+  any f, and with it all that a decoder, the prior and z receive. What is made of densities of z
+  alone, such as the responsibilities of `mixture_dreg`, stays that of all particles.
+  docs/gradients.md derives it.
+
+  Where weights compete within a stratum, particles are chosen in each; where they compete across
+  strata, among all. The bound's value and all figures are those of all particles.
+  """
+
+  def __init__(self, num_best=3, slice_size=None):
+    """Sets how many.
+
+    Args:
+      num_best: n, particles an example (and stratum) that are backpropagated as they are.
+      slice_size: so many particles of a stratum are weighed at once. None is n + 1, which makes the
+        first pass no larger than the second.
+
+    Raises:
+      ValueError: if a number is below 1.
+    """
+    for name, number, also in (("num_best", num_best, ""), ("slice_size", slice_size, ", or None")):
+      if not (number is None and also) and not (isinstance(number, int) and number >= 1):
+        raise ValueError(f"{name} must be a whole number of at least 1{also}, got {number!r}")
+    self._num_best, self._slice_size = num_best, slice_size or num_best + 1
+
+  def __str__(self):
+    return f"the best {self._num_best} and one more backpropagated"
+
+  def check_bound(self, bound):
+    """Raises ValueError for a bound whose particles all weigh the same."""
+    if SAMPLES not in getattr(bound, "axes", ()):
+      raise ValueError(f"screening takes the particles with the greatest weights, and in "
+                       f"{bound.__name__} none compete: take iwae or iwae_tight, or no screening")
+
+  def check_model(self, model):
+    """Raises ValueError for networks that would weigh a particle otherwise the second time."""
+    for name, m in model.modalities.items():
+      for part, network in (("encoder", m.encoder), ("decoder", m.decoder)):
+        if couples_examples(network):
+          raise ValueError(
+              f"modality '{name}': its {part} computes with statistics of its batch, and screening "
+              "weighs a particle among others than it backpropagates it: take such layers out, or "
+              "take no screening")
+      if is_random(m.decoder):
+        raise ValueError(
+            f"modality '{name}': its decoder draws random numbers in training, so screening would "
+            "weigh a particle otherwise than it backpropagates it: take such layers as Dropout "
+            "out, or take no screening")
+
+  def __call__(self, bound, weigh, z, posterior, log_pi, choice):
+    """Weighs all particles, and some with gradients.
+
+    Args:
+      bound: of `objectives`, with c = dL / dlog w.
+      weigh: function (z, posterior) -> (`Particles`, log_w), for z [G, N, B, D] of any G and N.
+      z: [S, K, B, D], through which gradients flow.
+      posterior: the mixture that z is from.
+      log_pi: [S, B].
+      choice: uniform in (0, 1), [B], draws the one more.
+
+    Returns:
+      `Estimate`
+    """
+    num_rivals = z.shape[1] * (z.shape[0] if STRATA in bound.axes else 1)
+    if self._num_best + 1 >= num_rivals:
+      particles, log_w = weigh(z, posterior)
+      return Estimate(bound(log_w, log_pi), particles, log_pi, log_w)
+    particles, log_w = _without_gradient(weigh, z, posterior, self._slice_size)
+    c = _among_rivals(coefficients(bound, log_w, log_pi), num_rivals)
+    places, c = _best_and_one(tf.stop_gradient(c), choice, self._num_best)  # [G, B, n + 1]
+    chosen = tf.gather(_among_rivals(z, num_rivals), places, batch_dims=2)  # [G, B, n + 1, D]
+    c = tf.transpose(c, [0, 2, 1])
+    _, log_w_again = weigh(tf.transpose(chosen, [0, 2, 1, 3]), posterior)  # [G, n + 1, B]
+    terms = tf.reduce_sum(c * tf.where(c > 0, log_w_again, 0.), [0, 1])  # [B]
+    objective = bound(log_w, log_pi) + terms - tf.stop_gradient(terms)
+    return Estimate(objective, particles, log_pi, log_w, tf.reduce_sum(c[:, :-1], [0, 1]))
+
+
+def _without_gradient(weigh, z, posterior, size):
+  """`weigh` of all particles z [S, K, B, D], so many of each stratum at once."""
+  posterior = distributions.stop_gradient(posterior)
+  slices = range(0, z.shape[1], size)
+
+  def weighed(first):
+    particles, log_w = weigh(z[:, first:first + size], posterior)
+    return particles._replace(z=()), log_w
+
+  def transposed(values):
+    return [tf.transpose(value, [1, 0, 2]) for value in tf.nest.flatten(values)]
+
+  def add(i, arrays):
+    values = transposed(weighed(i * size))
+    return i + 1, [a.write(i, value) for a, value in zip(arrays, values, strict=True)]
+
+  start = weighed(0)
+  arrays = [tf.TensorArray(value.dtype, len(slices), element_shape=[None, *value.shape[1:]],
+                           infer_shape=False).write(0, value) for value in transposed(start)]
+  _, arrays = tf.while_loop(lambda i, _: i < len(slices), add, (1, arrays), parallel_iterations=1)
+  values = [tf.ensure_shape(tf.transpose(a.concat(), [1, 0, 2]), z.shape[:3]) for a in arrays]
+  particles, log_w = tf.nest.map_structure(
+      tf.stop_gradient, tf.nest.pack_sequence_as(start, values))
+  return particles._replace(z=z), log_w
+
+
+def _among_rivals(values, num_rivals):
+  """[S, K, B, ...] -> [G, B, N, ...]: of each example the N particles that compete."""
+  values = tf.reshape(values, tf.concat([[-1, num_rivals], tf.shape(values)[2:]], 0))
+  return tf.einsum("gnb...->gbn...", values)
+
+
+def _best_and_one(c, choice, num_best):
+  """The n greatest of coefficients, and one of the others with the sum of theirs.
+
+  Args:
+    c: [G, B, N], none below 0.
+    choice: uniform in (0, 1), [B].
+    num_best: n, below N.
+
+  Returns:
+    places: int32 [G, B, n + 1].
+    coefficients: [G, B, n + 1].
+  """
+  best, places = tf.math.top_k(c, num_best)
+  taken = tf.reduce_any(tf.one_hot(places, c.shape[-1], True, False, dtype=tf.bool), -2)
+  rest = tf.where(taken, 0., c)
+  below = tf.cumsum(rest, axis=-1)
+  # Where the first place is reached at which the sum passes the noise, that place has a weight.
+  reached = below >= choice[:, tf.newaxis] * below[..., -1:]
+  drawn = tf.argmax(reached, -1, tf.int32)[..., tf.newaxis]
+  return tf.concat([places, drawn], -1), tf.concat([best, below[..., -1:]], -1)
