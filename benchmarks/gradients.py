@@ -1,6 +1,6 @@
 r"""Bias and variance of every gradient against the reparameterised one, and the time of a step.
 
-  python benchmarks/gradients.py              # two markdown tables; about 10 minutes on one core
+  python benchmarks/gradients.py              # three markdown tables; about 15 minutes on one core
   python benchmarks/gradients.py --runs=1     # coarser
 
 The model is the linear-Gaussian one of the tests with experts moved off the exact posteriors. Each
@@ -8,6 +8,7 @@ run is one noise for one x; gradients are by the experts' raw parameters. The cr
 a gradient counts as unbiased where |bias| < 4 standard errors in every coordinate, and these are
 below 2 % of the gradient's norm together. Variances are relative to `reparameterised` with strata.
 
+The second table has screened gradients beside the same ones of all particles, from the same noise.
 `generalised_dreg` is the other unbiased form of docs/gradients.md, kept here for comparison.
 """
 
@@ -82,7 +83,10 @@ def settings():
 
 
 def gradients_of(setting, estimates, batch):
-  """Gradients of each run by one noise for all: {name: [BATCH, M, 2 D]}."""
+  """Gradients of each run by one noise for all: {name: [BATCH, M, 2 D]}.
+
+  estimates: {name: (gradient, screening)}.
+  """
   import tensorflow as tf
 
   from tests import oracle
@@ -93,37 +97,65 @@ def gradients_of(setting, estimates, batch):
   x = {n: tf.repeat(v, BATCH, 0) for n, v in exact.sample(1, seed=5).items()}
   mask = {n: tf.fill([BATCH], n not in absent) for n in x} if absent else None
   noise = joint_posteriors.uniform_noise([num, SAMPLES.value, BATCH, 2], [3, batch])
-  return {e.__name__: np.moveaxis(oracle.encoder_gradients(
-      model, estimators.Estimator(bound, e, sample=sample), x, noise, mask), 1, 0)
-          for e in estimates}
+  choice = joint_posteriors.uniform_noise([1, SAMPLES.value, BATCH, 2], [4, batch])
+  return {name: np.moveaxis(oracle.encoder_gradients(
+      model, estimators.Estimator(bound, gradient, sample=sample, screening=screening), x,
+      tf.concat([noise, choice], 0) if screening else noise, mask), 1, 0)
+          for name, (gradient, screening) in estimates.items()}
+
+
+def moments(setting, estimates, target):
+  """{name: (mean, variance, mean of the difference to `target`, its standard error)}, [M, 2 D]."""
+  sums, n = {}, RUNS.value * BATCH
+  for batch in range(RUNS.value):
+    found = gradients_of(setting, estimates, batch)
+    for name, value in found.items():
+      difference = value - found[target(name)]
+      new = np.stack([value.sum(0), (value**2).sum(0), difference.sum(0), (difference**2).sum(0)])
+      sums[name] = sums.get(name, 0.) + new / n
+  return {name: (mean, second - mean**2, bias, np.sqrt(np.maximum(square - bias**2, 0.) / n))
+          for name, (mean, second, bias, square) in sums.items()}
+
+
+def cells(bias, error, norm):
+  """Bias and standard error in % of the norm, and the greatest bias in standard errors."""
+  worst = np.max(np.abs(bias[error > 0]) / error[error > 0], initial=0.)
+  return (f"{100 * np.linalg.norm(bias) / norm:.1f} ± {100 * np.linalg.norm(error) / norm:.1f} | "
+          f"{worst:.1f}")
 
 
 def rows(setting, plain):
   """A line of the table for each gradient; `plain` keeps the noise that others are divided by."""
   from tf_mmvae import joint_posteriors, objectives
-  estimates = [*objectives.GRADIENTS]
+  estimates = {g.__name__: (g, None) for g in objectives.GRADIENTS}
   if setting[-1] is joint_posteriors.stratified_sample:
-    estimates.append(generalised_dreg)
-  sums = {}
-  for batch in range(RUNS.value):
-    found = gradients_of(setting, estimates, batch)
-    target = found["reparameterised"]
-    for name, value in found.items():
-      new = np.stack([value.sum(0), (value**2).sum(0), (value - target).sum(0),
-                      ((value - target)**2).sum(0)])
-      sums[name] = sums.get(name, 0.) + new / (RUNS.value * BATCH)
-  n = RUNS.value * BATCH
-  norm = np.linalg.norm(sums["reparameterised"][0])
-  noise = {name: (second - mean**2).sum() for name, (mean, second, *_) in sums.items()}
+    estimates["generalised_dreg"] = generalised_dreg, None
+  found = moments(setting, estimates, lambda name: "reparameterised")
+  norm = np.linalg.norm(found["reparameterised"][0])
+  reference = plain.setdefault(setting[:-1], found["reparameterised"][1].sum())
+  for name, (_, variance, bias, error) in found.items():
+    yield (f"| {described(setting)} | {name} | {cells(bias, error, norm)} | "
+           f"{variance.sum() / reference:.2f} |")
+
+
+def screened_rows(setting):
+  """A line of the second table for each gradient and number of the best."""
+  from tf_mmvae import objectives
+  from tf_mmvae.screening import Screening
+  for gradient in (objectives.stl, objectives.dreg, objectives.mixture_dreg):
+    estimates = {0: (gradient, None), **{n: (gradient, Screening(n)) for n in (1, 2, 3)}}
+    found = moments(setting, estimates, lambda name: 0)
+    norm, reference = np.linalg.norm(found[0][0]), found[0][1].sum()
+    for n in (1, 2, 3):
+      _, variance, bias, error = found[n]
+      yield (f"| {described(setting)} | {gradient.__name__} | {n} | {cells(bias, error, norm)} | "
+             f"{variance.sum() / reference:.2f} |")
+
+
+def described(setting):
   num, family, absent, bound, sample = setting
-  reference = plain.setdefault((num, family, absent, bound), noise["reparameterised"])
-  for name, (_, _, bias, square) in sums.items():
-    error = np.sqrt(np.maximum(square - bias**2, 0.) / n)
-    worst = np.max(np.abs(bias[error > 0]) / error[error > 0], initial=0.)
-    yield (f"| {num} | {family} | {absent or '-'} | {bound.__name__} | "
-           f"{sample.__name__.removesuffix('_sample')} | {name} | "
-           f"{100 * np.linalg.norm(bias) / norm:.1f} ± {100 * np.linalg.norm(error) / norm:.1f} | "
-           f"{worst:.1f} | {noise[name] / reference:.2f} |")
+  return (f"{num} | {family} | {absent or '-'} | {bound.__name__} | "
+          f"{sample.__name__.removesuffix('_sample')}")
 
 
 def step_times():
@@ -163,6 +195,7 @@ def step_times():
 
 
 def main(argv):
+  from tf_mmvae import objectives
   del argv
   print("| M | experts | absent | bound | samples | gradient | bias, % of the norm ± s.e. | "
         "greatest bias / s.e. | variance |\n|---|---|---|---|---|---|---|---|---|")
@@ -170,6 +203,12 @@ def main(argv):
   for setting in settings():
     for line in rows(setting, plain):
       print(line, flush=True)
+  print("\n| M | experts | absent | bound | samples | gradient | n | bias to all particles' | "
+        "greatest bias / s.e. | variance beside theirs |\n" + 10 * "|---" + "|")
+  for setting in settings():
+    if setting[3] is not objectives.elbo:
+      for line in screened_rows(setting):
+        print(line, flush=True)
   print("\n| gradient | time of a step |\n|---|---|")
   times = step_times()
   for name, seconds in times.items():

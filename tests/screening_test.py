@@ -9,6 +9,7 @@ from tests import oracle, small
 from tests.objectives_test import mean_and_error
 from tf_mmvae import estimators, joint_posteriors, objectives
 from tf_mmvae.estimators import Estimator
+from tf_mmvae.model import Particles
 from tf_mmvae.objectives import elbo, iwae, iwae_tight
 from tf_mmvae.screening import Screening, _best_and_one
 
@@ -62,6 +63,25 @@ def test_no_weight_is_left_for_one_more():
   places, kept = _best_and_one(c, tf.constant([.9, .1]), 1)
   np.testing.assert_array_equal(kept, [[[1., 0.], [0., 0.]]])
   assert np.all((np.asarray(places) >= 0) & (np.asarray(places) < 3))
+
+
+@pytest.mark.parametrize("best", [0, 2])
+def test_particles_without_any_weight(best):
+  """All but one, wherever it lies: nothing is drawn that could bring NaN."""
+  z = tf.Variable(tf.reshape(tf.range(5.), [1, 5, 1, 1]))
+
+  def weigh(z, posterior):
+    del posterior
+    log_w = tf.where(tf.equal(z, float(best)), 3. * z, -float("inf"))[..., 0]
+    return Particles(z, log_w, log_w, {}), log_w
+
+  with tf.GradientTape() as tape:
+    estimate = Screening(1)(iwae, weigh, tf.convert_to_tensor(z), None, tf.zeros([1, 1]),
+                             tf.constant([0.5]))
+  np.testing.assert_allclose(estimate.objective, [3. * best - np.log(5)])
+  np.testing.assert_allclose(estimate.captured_weight, [1.])
+  expected = 3. * (np.arange(5) == best)
+  np.testing.assert_allclose(tf.reshape(tape.gradient(estimate.objective, z), [-1]), expected)
 
 
 GROUPS, GROUP_SIZE = 60, 2000

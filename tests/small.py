@@ -26,9 +26,10 @@ def model(batch_norm=False):
   return MultimodalVAE(parts, Prior(LATENT_DIM))
 
 
-def estimator():
+def estimator(screening=None):
   """The loose bound with a likelihood weight, so that the objective is not the bound."""
-  return estimators.Estimator(objectives.iwae, likelihood_weights={"sentence": 3.})
+  return estimators.Estimator(objectives.iwae, likelihood_weights={"sentence": 3.},
+                              screening=screening)
 
 
 def values(batch_size=NUM_EXAMPLES, seed=0):

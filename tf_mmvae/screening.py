@@ -7,7 +7,6 @@ gradients, and one that is drawn for all the others ("sum and sample", Liang et 
 
 import tensorflow as tf
 
-from tf_mmvae import distributions
 from tf_mmvae.modality import couples_examples, is_random
 from tf_mmvae.objectives import SAMPLES, STRATA, Estimate, coefficients
 
@@ -96,7 +95,6 @@ class Screening:
 
 def _without_gradient(weigh, z, posterior, size):
   """`weigh` of all particles z [S, K, B, D], so many of each stratum at once."""
-  posterior = distributions.stop_gradient(posterior)
   slices = range(0, z.shape[1], size)
 
   def weighed(first):

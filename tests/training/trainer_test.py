@@ -9,22 +9,24 @@ import tensorflow as tf
 
 from tests import small
 from tf_mmvae import joint_posteriors, objectives
+from tf_mmvae.screening import Screening
 from tf_mmvae.training.trainer import Trainer
 
 NUM_SAMPLES, BATCH_SIZE, SEED = 3, 4, 7
 CLIP_NORM = 0.5
 ONE = ["CPU:0"]
+ONE_BEST = Screening(1)
 
 
 def make(strategy=None, optimizer=None, seed=SEED, clip_norm=None, examples_per_chunk=None,
-         **model):
+         screening=None, **model):
   """A trainer whose initial weights are always the same."""
   strategy = strategy or tf.distribute.MirroredStrategy(ONE)
   keras.utils.set_random_seed(0)
   with strategy.scope():
     optimizer = optimizer() if optimizer else keras.optimizers.SGD(0.1)
-    return Trainer(small.model(**model), small.estimator(), optimizer, strategy, NUM_SAMPLES, seed,
-                   clip_norm, examples_per_chunk)
+    return Trainer(small.model(**model), small.estimator(screening), optimizer, strategy,
+                   NUM_SAMPLES, seed, clip_norm, examples_per_chunk)
 
 
 def batches(trainer, num, broken=(), masks=None):
@@ -315,10 +317,12 @@ class _Watched:
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("settings", [
-    {}, {"masks": GAPS}, {"masks": [EMPTY, *GAPS[:2]]}, {"broken": [1]}],
-    ids=["complete", "gaps", "empty", "broken"])
+    {}, {"masks": GAPS}, {"masks": [EMPTY, *GAPS[:2]]}, {"broken": [1]}, {"screening": ONE_BEST}],
+    ids=["complete", "gaps", "empty", "broken", "screened"])
 def test_chunks_change_steps_by_rounding_alone(size, settings):
-  whole, split = make(clip_norm=CLIP_NORM), make(clip_norm=CLIP_NORM, examples_per_chunk=size)
+  settings = dict(settings)
+  alike = {"clip_norm": CLIP_NORM, "screening": settings.pop("screening", None)}
+  whole, split = make(**alike), make(examples_per_chunk=size, **alike)
   split._estimator = _Watched(split._estimator, size)
   expected, found = (steps(t, batches(t, 3, **settings)) for t in (whole, split))
   assert max(metrics["gradient_norm"] for metrics in expected) > 2 * CLIP_NORM

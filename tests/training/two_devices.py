@@ -15,7 +15,8 @@ def main():
   # One strategy for all: those of two strategies would take each other's collectives.
   both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
   assert both.num_replicas_in_sync == 2
-  one, two = (t.make(strategy, averaging, clip_norm=t.CLIP_NORM) for strategy in (None, both))
+  one, two = (t.make(strategy, averaging, clip_norm=t.CLIP_NORM, screening=t.ONE_BEST)
+              for strategy in (None, both))
   expected, found = (t.steps(x, t.batches(x, 5, broken=[BROKEN])) for x in (one, two))
   for i in range(5):
     assert expected[i].keys() == found[i].keys()
