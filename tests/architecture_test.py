@@ -10,13 +10,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = "tf_mmvae"
 
 # The rooms of the package in which each room may import from, besides itself.
-_CORE = ["distributions", "modality", "joint_posteriors", "model", "objectives"]
+_CORE = ["distributions", "modality", "joint_posteriors", "model", "objectives", "screening",
+         "estimators"]
 MAY_IMPORT = {
     "distributions": [],
     "modality": _CORE[:1],
     "joint_posteriors": _CORE[:1],
     "model": _CORE[:3],
     "objectives": _CORE[:4],
+    "screening": _CORE[:5],
+    "estimators": _CORE[:6],
     "run_dir": [],
     "pictures": [],
     "arrays": [],
