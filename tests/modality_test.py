@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import oracle
+from tests import oracle, small
 from tf_mmvae import distributions
 from tf_mmvae.modality import Modality, couples_examples, views
 from tf_mmvae.nets import images, sentence_images, sentences
@@ -245,3 +245,24 @@ def test_views_are_alike_but_for_names_and_weights():
 def test_a_number_of_views_that_makes_no_sense(num):
   with pytest.raises(ValueError, match="the number of views must be a whole number of at least 1"):
     views(num, image)
+
+
+def test_training_in_few_bits():
+  """Bodies alone, in training alone; weights, posterior and likelihood stay float32."""
+  coarse, fine = (small.model(train_dtype=dtype) for dtype in ("bfloat16", None))
+  coarse.set_weights(fine.get_weights())
+  x, z = small.values(5), tf.ones([1, 2, 5, small.LATENT_DIM])
+  for training in (True, False):
+    for name, modality in coarse.modalities.items():
+      other = fine.modalities[name]
+      pairs = [(m.posterior(x[name], training).distribution.loc,
+                m.log_likelihood(x[name], z, training)) for m in (modality, other)]
+      for found, expected in zip(*pairs, strict=True):
+        assert found.dtype == tf.float32
+        assert np.any(found != expected) == training
+        np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.05)
+  with tf.GradientTape() as tape:
+    objective = small.estimator()(coarse, x, tf.fill([2, 3, 5, 2], 0.3), training=True).objective
+  gradients = tape.gradient(objective, coarse.trainable_variables)
+  assert {g.dtype for g in gradients} == {v.value.dtype for v in coarse.variables} == {tf.float32}
+  assert all(np.any(g) and np.all(np.isfinite(g)) for g in gradients)

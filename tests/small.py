@@ -14,7 +14,7 @@ LATENT_DIM = 2
 NUM_EXAMPLES = 10
 
 
-def model(batch_norm=False):
+def model(batch_norm=False, train_dtype=None):
   """A `MultimodalVAE` of two modalities."""
   parts = []
   for name, size in SIZES.items():
@@ -22,7 +22,8 @@ def model(batch_norm=False):
     encoder = keras.Sequential(
         [keras.layers.Dense(4, "tanh"), *norm, keras.layers.Dense(2 * LATENT_DIM)])
     decoder = keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(size)])
-    parts.append(Modality(name, (size,), encoder, decoder, distributions.laplace_likelihood))
+    parts.append(Modality(name, (size,), encoder, decoder, distributions.laplace_likelihood,
+                          train_dtype=train_dtype))
   return MultimodalVAE(parts, Prior(LATENT_DIM))
 
 

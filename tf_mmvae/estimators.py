@@ -8,7 +8,7 @@ import itertools
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors
-from tf_mmvae.modality import couples_examples
+from tf_mmvae.modality import computing_in, couples_examples
 from tf_mmvae.objectives import (
     Estimate,
     coefficients,
@@ -74,8 +74,9 @@ class Estimator:
       noise, choice = noise[:-1], noise[-1, 0, :, 0]
     z, log_pi = self._sample(posterior, noise)
 
-    def weigh(z, posterior):
-      particles = model.score(x, z, posterior, mask, training)
+    def weigh(z, posterior, dtype=None):
+      with computing_in(dtype, [m.decoder for m in model.modalities.values()]):
+        particles = model.score(x, z, posterior, mask, training)
       return particles, self._log_w(particles, experts, mask or {})
 
     def score(z, posterior):

@@ -1,5 +1,7 @@
 """A modality: one kind of observation with its own encoder and decoder."""
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -13,7 +15,7 @@ class Modality(keras.layers.Layer):
   """
 
   def __init__(self, name, shape, encoder, decoder, likelihood,
-               posterior=distributions.laplace, dtype="float32"):
+               posterior=distributions.laplace, dtype="float32", train_dtype=None):
     """Joins the parts.
 
     Args:
@@ -26,6 +28,8 @@ class Modality(keras.layers.Layer):
         `shape`.
       posterior: family of the expert, function raw [B, 2 D] -> `tfd.Distribution`.
       dtype: of an observation: "float32", or "int32" for word ids.
+      train_dtype: what convolutions and dense layers compute in while they train, such as
+        "bfloat16"; None is float32. Weights and densities are float32 always.
     """
     super().__init__(name=name)
     self.spec = tf.TensorSpec([None, *shape], dtype, name=name)
@@ -33,6 +37,7 @@ class Modality(keras.layers.Layer):
     self.decoder = decoder
     self._likelihood = likelihood
     self._posterior = posterior
+    self._train_dtype = train_dtype
     if hasattr(decoder, "tie"):
       decoder.tie(encoder)
 
@@ -57,11 +62,14 @@ class Modality(keras.layers.Layer):
     x = self.check(x)
     if mask is not None:
       x = tf.where(_expand(mask, x), x, tf.zeros_like(x))
-    return self._posterior(self.encoder(x, training=training))
+    return self._posterior(self._in_mode(self.encoder, training)(x))
 
   def likelihood(self, z, training=False):
     """p(x_m | z). z [..., B, D] -> `tfd.Distribution`, batch [..., B], event one observation."""
-    return self._likelihood(_InMode(self.decoder, training), z)
+    return self._likelihood(self._in_mode(self.decoder, training), z)
+
+  def _in_mode(self, network, training):
+    return _InMode(network, training, self._train_dtype if training else None)
 
   def log_likelihood(self, x, z, training=False, mask=None):
     """log p(x_m | z) in nats, 0 where absent. x [B, *shape], z [..., B, D] -> [..., B].
@@ -113,14 +121,34 @@ def is_random(network):
              for name in ("rate", "dropout", "recurrent_dropout", "stddev"))
 
 
-class _InMode:
-  """A network with its `training` argument set."""
+@contextlib.contextmanager
+def computing_in(dtype, networks):
+  """Inside, convolutions and dense layers of networks compute in a dtype; None changes nothing.
 
-  def __init__(self, network, training):
-    self._network, self._training = network, training
+  Their weights stay as they are. It counts when a function is traced.
+  """
+  kinds = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.Conv2DTranspose)
+  layers = [layer for network in networks for layer in network._flatten_layers()
+            if isinstance(layer, kinds)] if dtype else []
+  before = [layer.dtype_policy for layer in layers]
+  for layer in layers:
+    layer.dtype_policy = f"mixed_{dtype}"
+  try:
+    yield
+  finally:
+    for layer, policy in zip(layers, before, strict=True):
+      layer.dtype_policy = policy
+
+
+class _InMode:
+  """A network with its `training` argument set, and the dtype that it computes in; float32 out."""
+
+  def __init__(self, network, training, dtype):
+    self._network, self._training, self._dtype = network, training, dtype
 
   def __call__(self, *inputs):
-    return self._network(*inputs, training=self._training)
+    with computing_in(self._dtype, [self._network]):
+      return tf.cast(self._network(*inputs, training=self._training), tf.float32)
 
   def __getattr__(self, name):
     return getattr(self._network, name)

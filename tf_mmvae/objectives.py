@@ -134,6 +134,7 @@ class Estimate(NamedTuple):
   log_pi: tf.Tensor  # [S, B]
   log_w: tf.Tensor  # [S, K, B], with the objective's weights
   captured_weight: tf.Tensor | float = 1.  # [B], share of the particles backpropagated as they are
+  screening_error: tf.Tensor | float = 0.  # [B], nats, between log w when screened and afterwards
 
 
 def reparameterised(estimator, posterior, z, score):

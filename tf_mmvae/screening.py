@@ -5,6 +5,8 @@ gradient. All are weighed without gradients first; the best of them are weighed 
 gradients, and one that is drawn for all the others ("sum and sample", Liang et al. 2018).
 """
 
+import functools
+
 import tensorflow as tf
 
 from tf_mmvae.modality import couples_examples, is_random
@@ -24,13 +26,16 @@ class Screening:
   strata, among all. The bound's value and all figures are those of all particles.
   """
 
-  def __init__(self, num_best=3, slice_size=None):
+  def __init__(self, num_best=3, slice_size=None, dtype=None):
     """Sets how many.
 
     Args:
       num_best: n, particles an example (and stratum) that are backpropagated as they are.
       slice_size: so many particles of a stratum are weighed at once. None is n + 1, which makes the
         first pass no larger than the second.
+      dtype: what decoders compute in when all particles are weighed, such as "bfloat16"; None is
+        float32. Anything else is faster and biased: weights are those of other log w, by
+        `Estimate.screening_error`.
 
     Raises:
       ValueError: if a number is below 1.
@@ -39,9 +44,11 @@ class Screening:
       if not (number is None and also) and not (isinstance(number, int) and number >= 1):
         raise ValueError(f"{name} must be a whole number of at least 1{also}, got {number!r}")
     self._num_best, self._slice_size = num_best, slice_size or num_best + 1
+    self._dtype = dtype
 
   def __str__(self):
-    return f"the best {self._num_best} and one more backpropagated"
+    screened = f", screened in {self._dtype}" if self._dtype else ""
+    return f"the best {self._num_best} and one more backpropagated{screened}"
 
   def check_bound(self, bound):
     """Raises ValueError for a bound whose particles all weigh the same."""
@@ -69,7 +76,8 @@ class Screening:
 
     Args:
       bound: of `objectives`, with c = dL / dlog w.
-      weigh: function (z, posterior) -> (`Particles`, log_w), for z [G, N, B, D] of any G and N.
+      weigh: function (z, posterior, dtype=None) -> (`Particles`, log_w), for z [G, N, B, D] of any
+        G and N, with decoders that compute in the dtype.
       z: [S, K, B, D], through which gradients flow.
       posterior: the mixture that z is from.
       log_pi: [S, B].
@@ -82,15 +90,19 @@ class Screening:
     if self._num_best + 1 >= num_rivals:
       particles, log_w = weigh(z, posterior)
       return Estimate(bound(log_w, log_pi), particles, log_pi, log_w)
-    particles, log_w = _without_gradient(weigh, z, posterior, self._slice_size)
+    particles, log_w = _without_gradient(
+        functools.partial(weigh, dtype=self._dtype), z, posterior, self._slice_size)
     c = _among_rivals(coefficients(bound, log_w, log_pi), num_rivals)
-    places, c = _best_and_one(tf.stop_gradient(c), choice, self._num_best)  # [G, B, n + 1]
-    chosen = tf.gather(_among_rivals(z, num_rivals), places, batch_dims=2)  # [G, B, n + 1, D]
-    c = tf.transpose(c, [0, 2, 1])
-    _, log_w_again = weigh(tf.transpose(chosen, [0, 2, 1, 3]), posterior)  # [G, n + 1, B]
-    terms = tf.reduce_sum(c * tf.where(c > 0, log_w_again, 0.), [0, 1])  # [B]
+    places, c = _best_and_one(c, choice, self._num_best)  # [G, B, n + 1]
+    chosen, screened = (tf.gather(_among_rivals(values, num_rivals), places, batch_dims=2)
+                        for values in (z, log_w))  # [G, B, n + 1, D] and [G, B, n + 1]
+    _, again = weigh(tf.transpose(chosen, [0, 2, 1, 3]), posterior)
+    again = tf.where(c > 0, tf.transpose(again, [0, 2, 1]), 0.)
+    terms = tf.reduce_sum(c * again, [0, 2])  # [B]
     objective = bound(log_w, log_pi) + terms - tf.stop_gradient(terms)
-    return Estimate(objective, particles, log_pi, log_w, tf.reduce_sum(c[:, :-1], [0, 1]))
+    errors = tf.where(c > 0, tf.abs(again - screened), 0.)
+    return Estimate(objective, particles, log_pi, log_w, tf.reduce_sum(c[..., :-1], [0, 2]),
+                    tf.reduce_max(errors, [0, 2]))
 
 
 def _without_gradient(weigh, z, posterior, size):

@@ -84,7 +84,7 @@ def by_hand(model, x, seed, step, training=True):
       "log_q_over_p": np.mean(p.log_qz - p.log_pz),
       "effective_sample_size": np.mean(w.sum(1)**2 / (w**2).sum(1)),
       "gradient_norm": np.sqrt(sum(np.sum(np.square(g)) for g in gradients)), "finite": 1.,
-      "captured_weight": 1.,
+      "captured_weight": 1., "screening_error": 0.,
       **{f"log_p_{name}": np.mean(log_px) for name, log_px in p.log_px.items()}}
   return metrics, gradients
 
@@ -117,7 +117,8 @@ def one_by_one(model, x, mask, seed, step):
   gradients = [-sum(g) / len(gradients) for g in zip(*gradients, strict=True)]
   norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients))
   metrics = {name: np.mean(values) for name, values in found.items()}
-  return {**metrics, "gradient_norm": norm, "finite": 1., "captured_weight": 1.}, gradients
+  return {**metrics, "gradient_norm": norm, "finite": 1., "captured_weight": 1.,
+          "screening_error": 0.}, gradients
 
 
 GAPS = [{"image": [1, 0, 1, 0], "sentence": [1, 1, 0, 0]},

@@ -8,7 +8,8 @@ from tf_mmvae import joint_posteriors, objectives
 from tf_mmvae.modality import couples_examples
 
 _HELD_OUT = ("objective", "bound")
-_FIGURES = (*_HELD_OUT, "log_q_over_p", "effective_sample_size", "captured_weight")
+_FIGURES = (*_HELD_OUT, "log_q_over_p", "effective_sample_size", "captured_weight",
+            "screening_error")
 
 
 class Trainer:
@@ -172,7 +173,8 @@ class Trainer:
         "bound": self._estimator.bound(log_w, log_pi),
         "log_q_over_p": _mean_of_present(log_q_over_p, log_pi),
         "effective_sample_size": _mean_of_present(objectives.effective_sample_size(log_w), log_pi),
-        "captured_weight": estimate.captured_weight * tf.ones_like(estimate.objective)}
+        "captured_weight": estimate.captured_weight * tf.ones_like(estimate.objective),
+        "screening_error": estimate.screening_error * tf.ones_like(estimate.objective)}
     present = self.model.any_present(x, mask) if mask else None
     figures = {name: _sum_and_count(value, present) for name, value in values.items()}
     for name, log_px in particles.log_px.items():
