@@ -167,7 +167,7 @@ class Row:
 
     def note(op_type, inputs, attrs, outputs, op_name=None, graph=None):
       del attrs, op_name, graph
-      total.append(operations(op_type, inputs, outputs))
+      total.append(operations(tf.compat.as_str(op_type), inputs, outputs))
 
     tf.config.run_functions_eagerly(True)
     op_callbacks.add_op_callback(note)

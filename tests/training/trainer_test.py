@@ -17,14 +17,14 @@ ONE = ["CPU:0"]
 
 
 def make(strategy=None, optimizer=None, seed=SEED, clip_norm=None, examples_per_chunk=None,
-         **model):
+         jit_compile=False, **model):
   """A trainer whose initial weights are always the same."""
   strategy = strategy or tf.distribute.MirroredStrategy(ONE)
   keras.utils.set_random_seed(0)
   with strategy.scope():
     optimizer = optimizer() if optimizer else keras.optimizers.SGD(0.1)
     return Trainer(small.model(**model), small.estimator(), optimizer, strategy, NUM_SAMPLES, seed,
-                   clip_norm, examples_per_chunk)
+                   clip_norm, examples_per_chunk, jit_compile)
 
 
 def batches(trainer, num, broken=(), masks=None):
@@ -328,6 +328,30 @@ def test_chunks_change_steps_by_rounding_alone(size, settings):
   after = state(split)
   for name, value in state(whole).items():
     np.testing.assert_allclose(after[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("size", [None, 2])
+@pytest.mark.parametrize("masks", [None, GAPS], ids=["complete", "gaps"])
+def test_compiled_steps_differ_by_rounding_alone(size, masks):
+  plain, compiled = (make(examples_per_chunk=size, jit_compile=jit) for jit in (False, True))
+  data = batches(plain, 3, masks=masks)
+  expected, found = (steps(trainer, data) for trainer in (plain, compiled))
+  for of_plain, of_compiled in zip(expected, found, strict=True):
+    assert of_plain.keys() == of_compiled.keys()
+    for name, value in of_plain.items():
+      np.testing.assert_allclose(of_compiled[name], value, rtol=1e-5, err_msg=name)
+  after = state(compiled)
+  for name, value in state(plain).items():
+    np.testing.assert_allclose(after[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+  for name, value in plain.evaluate_batch(*data[0], tf.constant(0, tf.int64)).items():
+    held_out = compiled.evaluate_batch(*data[0], tf.constant(0, tf.int64))[name]
+    np.testing.assert_allclose(held_out, value, rtol=1e-5, err_msg=name)
+  assert [_is_compiled(t, data[0]) for t in (plain, compiled)] == [False, True]
+
+
+def _is_compiled(trainer, batch):
+  graph = trainer.step.get_concrete_function(*batch, tf.constant(0, tf.int64)).graph
+  return any(f.attr["_XlaMustCompile"].b for f in graph.as_graph_def().library.function)
 
 
 def test_chunks_change_held_out_means_by_rounding_alone():
