@@ -1,7 +1,7 @@
 """What a training step costs: seconds, memory, and the share of what the processor can do.
 
   python benchmarks/step.py                                   # all; some 30 minutes on one core
-  python benchmarks/step.py --configs=digits_10 --kinds=dense,chunked --steps=5
+  python benchmarks/step.py --configs=digits_10 --kinds=dense,chunked_8 --steps=5
 
 Models are those of the gin files that `CONFIGS` names, on random numbers and sentences of 12 to 24
 words. Each row is a process of its own; rows of one configuration are stepped in turns, each step
@@ -9,7 +9,8 @@ beside a product of two matrices of 2048 x 2048, whose rate is the peak. Columns
 and its ratio to the first row; the most memory above what was held before the first step, in MiB;
 floating point operations of all matrix products and convolutions that a step ran, in GFLOP; the
 median rate of the products, in GFLOP/s; GFLOP over seconds as a share of it. Linux alone, as it
-reads /proc. Threads are as many as the process may use: `taskset -c 0` measures one core.
+reads /proc. Threads are as many as the process may use: `taskset -c 0` measures one core, and with
+`--clock=processor` other work on that core does not count.
 """
 
 import argparse
@@ -30,14 +31,7 @@ PEAK_SIDE = 2048
 WORDS, VOCABULARY = 32, 1590
 COLUMNS = ("kind", "s/step", "ratio", "MiB", "GFLOP", "peak", "share")
 
-# examples_per_chunk is a share of the batch; other options go to Estimator and Trainer by name.
-Kind = collections.namedtuple("Kind", "estimator trainer chunks", defaults=({}, {}, None))
-KINDS = {
-    "dense": Kind(),
-    "screened": Kind(estimator={"screened": 3}),
-    "chunked": Kind(chunks=8),
-    "jit": Kind(trainer={"jit_compile": True}),
-}
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 # B, K, D and the bound of the modalities of a gin file.
 Config = collections.namedtuple("Config", "batch_size num_samples latent_dim bound",
@@ -52,6 +46,8 @@ CONFIGS = {
     "views_2": Config(64, 1, 64),  # gin/polymnist.gin
     "views_3": Config(64, 1, 64),
     "views_5": Config(64, 1, 64),
+    "birds_30": Config(64, 30, 16),  # gin/toy_birds.gin
+    "birds_1000": Config(8, 1000, 16),
 }
 
 
@@ -59,22 +55,26 @@ def main():
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--configs", default=",".join(CONFIGS), help=", ".join(CONFIGS))
-  parser.add_argument("--kinds", default="dense,screened,chunked", help=", ".join(KINDS))
+  parser.add_argument("--kinds", default="dense,screened_3,chunked_8",
+                      help="dense; screened_N, N particles backwards; chunked_N, N examples a "
+                      "chunk; jit, compiled by XLA")
   parser.add_argument("--steps", type=int, default=5, help="timed, after one that is traced")
-  parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
+  parser.add_argument("--clock", choices=list(CLOCKS), default="wall",
+                      help="processor: the time of all threads, so for one core alone")
+  parser.add_argument("--row", nargs=3, help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.row:
     serve(*args.row)
     return
   for config in args.configs.split(","):
     print(f"\n| {config} | {' | '.join(COLUMNS[1:])} |\n|---|{'---|' * len(COLUMNS[1:])}")
-    for line in rows(config, args.kinds.split(","), args.steps):
+    for line in rows(config, args.kinds.split(","), args.steps, args.clock):
       print(line, flush=True)
 
 
-def rows(config, kinds, num_steps):
+def rows(config, kinds, num_steps, clock):
   """Lines of a configuration's table; the processes take steps in turns."""
-  processes = {kind: start(config, kind) for kind in kinds}
+  processes = {kind: start(config, kind, clock) for kind in kinds}
   refused = {kind: reason for kind in kinds
              if (reason := ask(processes[kind], "prepare").get("refused"))}
   found = {kind: [] for kind in kinds if kind not in refused}
@@ -96,9 +96,9 @@ def rows(config, kinds, num_steps):
     process.wait()
 
 
-def start(config, kind):
+def start(*row):
   """The process of a row, which answers what `ask` sends it."""
-  return subprocess.Popen([sys.executable, __file__, "--row", config, kind], text=True,
+  return subprocess.Popen([sys.executable, __file__, "--row", *row], text=True,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
@@ -111,14 +111,14 @@ def ask(process, what):
   return json.loads(line)
 
 
-def serve(config, kind):
+def serve(*row_of):
   """Answers each line of standard input by one: first whether there can be such a row."""
   row = None
   for line in sys.stdin:
     what = line.strip()
     if what == "prepare":
       try:
-        row = Row(config, KINDS[kind])
+        row = Row(*row_of)
         answer = {}
       except (TypeError, ValueError) as error:  # an option not there, or not for these networks
         answer = {"refused": str(error)}
@@ -127,10 +127,18 @@ def serve(config, kind):
     print(json.dumps(answer), flush=True)
 
 
+def options(kind):
+  """What a kind such as "chunked_8" gives to Estimator and to Trainer, each a dict."""
+  name, _, number = kind.partition("_")
+  return {"dense": lambda: ({}, {}), "jit": lambda: ({}, {"jit_compile": True}),
+          "screened": lambda: ({"screened": int(number)}, {}),
+          "chunked": lambda: ({}, {"examples_per_chunk": int(number)})}[name]()
+
+
 class Row:
   """A trainer and the batch that it steps on."""
 
-  def __init__(self, name, kind):
+  def __init__(self, name, kind, clock):
     """Takes the step that is traced; memory counts from before it."""
     import keras
     import tensorflow as tf
@@ -138,25 +146,25 @@ class Row:
     from tf_mmvae import objectives
     from tf_mmvae.model import MultimodalVAE, Prior
     from tf_mmvae.training.trainer import Trainer
-    config = CONFIGS[name]
+    config, self._clock = CONFIGS[name], CLOCKS[clock]
+    of_estimator, of_trainer = options(kind)
     keras.utils.set_random_seed(0)
     self._square = tf.random.stateless_normal([PEAK_SIDE, PEAK_SIDE], [0, 0])
     self._rate()
     model = MultimodalVAE(modalities(name), Prior(config.latent_dim))
     self._x = {m.name: observations(m.spec, config.batch_size) for m in model.modalities.values()}
-    estimator = objectives.Estimator(getattr(objectives, config.bound), **kind.estimator)
+    estimator = objectives.Estimator(getattr(objectives, config.bound), **of_estimator)
     self._trainer = Trainer(
         model, estimator, keras.optimizers.Adam(amsgrad=True), tf.distribute.get_strategy(),
-        config.num_samples, seed=0, **kind.trainer,
-        examples_per_chunk=kind.chunks and config.batch_size // kind.chunks)
+        config.num_samples, seed=0, **of_trainer)
     self._start = peak_mib()
     self._take()
 
   def step(self):
     """{"seconds", "mib": peak above the start, "rate": operations a second of products}."""
-    began = time.perf_counter()
+    began = self._clock()
     self._take()
-    seconds = time.perf_counter() - began
+    seconds = self._clock() - began
     return {"seconds": seconds, "mib": peak_mib() - self._start, "rate": self._rate()}
 
   def count(self):
@@ -183,9 +191,9 @@ class Row:
     """Operations a second of a product of two matrices, the median of five."""
     seconds = []
     for _ in range(5):
-      began = time.perf_counter()
+      began = self._clock()
       float((self._square @ self._square)[0, 0])
-      seconds.append(time.perf_counter() - began)
+      seconds.append(self._clock() - began)
     return 2 * PEAK_SIDE**3 / statistics.median(seconds)
 
 
@@ -207,7 +215,7 @@ def operations(op_type, inputs, outputs):
 def modalities(name):
   """Those of a configuration by the first part of its name."""
   kind, _, number = name.partition("_")
-  return {"digits": digits, "photos": photos, "features": features,
+  return {"digits": digits, "photos": photos, "features": features, "birds": birds,
           "views": lambda: views(int(number))}[kind]()
 
 
@@ -253,6 +261,19 @@ def features():
                distributions.sentence_likelihood, distributions.normal, dtype="int32")]
 
 
+def birds():
+  from tf_mmvae import distributions
+  from tf_mmvae.modality import Modality
+  from tf_mmvae.nets import images, sentences
+  shape, vocabulary = (64, 64, 3), 80
+  return [
+      Modality("image", shape, images.ConvEncoder(16, (16, 32, 64, 64)),
+               images.PatchDecoder(shape, (64, 32)), distributions.normal_likelihood),
+      Modality("sentence", (WORDS,), sentences.RecurrentEncoder(16, vocabulary, units=64),
+               sentences.RecurrentDecoder(vocabulary, WORDS, units=64),
+               distributions.sentence_likelihood, dtype="int32")]
+
+
 def views(num):
   from tf_mmvae import distributions, modality
   from tf_mmvae.nets import images
@@ -272,7 +293,7 @@ def observations(spec, num):
   random, shape = np.random.default_rng(0), [num, *spec.shape[1:]]
   if spec.dtype.is_floating:
     return random.random(shape, np.float32)
-  words = random.integers(2, VOCABULARY, shape, np.int32)
+  words = random.integers(2, 80, shape, np.int32)  # all vocabularies have these
   last = random.integers(11, 24, [num, 1])
   place = np.arange(WORDS)
   return np.where(place < last, words, np.where(place == last, 1, 0)).astype(np.int32)

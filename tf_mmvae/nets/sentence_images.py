@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from tf_mmvae.nets.sentences import Positionwise, rows_at
+from tf_mmvae.nets.transposed import ThinConv2DTranspose
 
 _STRIDES = ((2, 2), (2, 2), (2, 2), (1, 2), (1, 2))  # of the encoder; words, then embedding
 _HEIGHT, _WIDTH = 8, 32  # products of the strides
@@ -102,8 +103,7 @@ class SentenceImageDecoder(Positionwise):
          *_normalisation()]
         + [layer for n, strides in zip(filters[1:], _STRIDES[:0:-1], strict=True)
            for layer in _normalised(transposed, n, strides)]
-        + [transposed(1, 4, _STRIDES[0], "same", activation="relu", use_bias=False,
-                      kernel_initializer=_kernels()),
+        + [ThinConv2DTranspose(1, activation="relu", use_bias=False, kernel_initializer=_kernels()),
            keras.layers.Reshape((length, embedding_dim))])
 
   def tie(self, encoder):
