@@ -147,6 +147,39 @@ def test_sentence_log_prob_by_a_loop(decoder):
     np.testing.assert_allclose(nats[s, k, b], expected, rtol=1e-4, atol=1e-5)
 
 
+class _AsksFor:
+  """A decoder that keeps the places of words that it was asked for."""
+
+  def __init__(self, decoder):
+    self._decoder, self.length, self.at = decoder, decoder.length, None
+
+  def __call__(self, z, words, at):
+    self.at = at
+    return self._decoder(z, words, at)
+
+
+def test_padding_is_not_projected_to_the_vocabulary(decoder):
+  asks = _AsksFor(decoder)
+  words = tf.constant([[2, END, PAD], [PAD] * LENGTH, [3, 2, 3]])
+  distributions.sentence_likelihood(asks, latents(2, 3)).log_prob(words)
+  np.testing.assert_array_equal(asks.at, [0, 1, 6, 7, 8])
+
+
+def test_compiled_sentences_differ_by_rounding_alone(decoder):
+  @tf.function
+  def run(z, words):
+    with tf.GradientTape() as tape:
+      tape.watch(z)
+      nats = distributions.sentence_likelihood(decoder, z).log_prob(words)
+    return nats, tape.gradient(nats, z)
+
+  z, words = latents(2, 3, 4), tf.constant(every_sentence()[:4])
+  assert np.any(words == PAD)
+  for found, expected in zip(tf.function(run, jit_compile=True)(z, words), run(z, words),
+                             strict=True):
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_probabilities_of_all_sentences_sum_to_one(decoder):
   words = every_sentence()
   assert len(words) == 15

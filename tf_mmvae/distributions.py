@@ -93,10 +93,11 @@ class SentenceDistribution(tfd.Distribution):
   padding after it has probability 1. `sample`, `mode` (greedy) and `beam` decode in the graph. A
   sentence that reaches L words is cut there.
 
-  The decoder offers `decoder(z [..., B, D], words [..., B, L]) -> logits [..., B, L, V]`, and for
-  writing `start(z [N, D]) -> state` and `step(state, word [N]) -> (logits [N, V], state)`, where
-  each tensor of a state has N rows; logits at t see the words before t alone. Ids 0 and 1 are
-  padding and end; padding is never written before an end.
+  The decoder offers `decoder(z [..., B, D], words [B, L], at [n]) -> logits [..., n, V]` of those
+  of the B L words whose places are `at`, so that padding costs nothing, and for writing
+  `start(z [N, D]) -> state` and `step(state, word [N]) -> (logits [N, V], state)`, where each
+  tensor of a state has N rows; logits at t see the words before t alone. Ids 0 and 1 are padding
+  and end; padding is never written before an end.
   """
 
   PAD, END = 0, 1
@@ -127,12 +128,26 @@ class SentenceDistribution(tfd.Distribution):
     return tf.constant([self._decoder.length])
 
   def _log_prob(self, words):
-    logits = _without_padding(self._decoder(self._z, words))  # [..., B, L, V]
-    shape = tf.broadcast_dynamic_shape(tf.shape(words), tf.shape(logits)[:-1])
-    nats = -tf.nn.sparse_softmax_cross_entropy_with_logits(  # [..., B, L]
-        tf.broadcast_to(words, shape),
-        tf.broadcast_to(logits, tf.concat([shape, logits.shape[-1:]], 0)))
-    return tf.reduce_sum(tf.where(tf.equal(words, self.PAD), 0., nats), axis=-1)
+    batch, length = tf.shape(self._z)[:-1], self._decoder.length
+    if words.shape.rank == 2:
+      words = tf.broadcast_to(words, [batch[-1], length])
+      return tf.reshape(self._log_prob_of_batch(self._z, words), batch)
+    batch = tf.broadcast_dynamic_shape(batch, tf.shape(words)[:-1])
+    z, words = (tf.reshape(tf.broadcast_to(t, tf.concat([batch, [n]], 0)), [-1, n])
+                for t, n in ((self._z, self._z.shape[-1]), (words, length)))
+    return tf.reshape(self._log_prob_of_batch(z, words), batch)
+
+  def _log_prob_of_batch(self, z, words):
+    """z [..., B, D], words [B, L] -> nats [R, B]: an example's sentence meets all its latents."""
+    num, length = tf.unstack(tf.shape(words))
+    flat = tf.reshape(words, [-1])
+    at = tf.where(tf.not_equal(flat, self.PAD))[:, 0]  # [n]
+    logits = _without_padding(self._decoder(z, words, at))  # [..., n, V]
+    logits = tf.reshape(logits, [-1, tf.shape(at)[0], logits.shape[-1]])
+    chosen = tf.broadcast_to(tf.gather(flat, at), tf.shape(logits)[:-1])
+    nats = -tf.nn.sparse_softmax_cross_entropy_with_logits(chosen, logits)  # [R, n]
+    example = at // tf.cast(length, at.dtype)
+    return tf.transpose(tf.math.unsorted_segment_sum(tf.transpose(nats), example, num))
 
   def _sample_n(self, n, seed=None):
     seeds = tfp.random.split_seed(seed, n=self._decoder.length)

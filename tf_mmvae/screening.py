@@ -107,27 +107,34 @@ class Screening:
 
 def _without_gradient(weigh, z, posterior, size):
   """`weigh` of all particles z [S, K, B, D], so many of each stratum at once."""
-  slices = range(0, z.shape[1], size)
+  num_slices, others = divmod(z.shape[1] - 1, size)
 
-  def weighed(first):
-    particles, log_w = weigh(z[:, first:first + size], posterior)
+  def weighed(z):
+    particles, log_w = weigh(z, posterior)
     return particles._replace(z=()), log_w
 
-  def transposed(values):
-    return [tf.transpose(value, [1, 0, 2]) for value in tf.nest.flatten(values)]
+  found = weighed(z[:, :others + 1])
+  if num_slices:
+    # Slices of one shape, which XLA wants.
+    slices = tf.reshape(z[:, others + 1:], tf.concat([[-1, num_slices, size], tf.shape(z)[2:]], 0))
 
-  def add(i, arrays):
-    values = transposed(weighed(i * size))
-    return i + 1, [a.write(i, value) for a, value in zip(arrays, values, strict=True)]
+    def add(i, arrays):
+      values = tf.nest.flatten(weighed(slices[:, i]))
+      return i + 1, [a.write(i, value) for a, value in zip(arrays, values, strict=True)]
 
-  start = weighed(0)
-  arrays = [tf.TensorArray(value.dtype, len(slices), element_shape=[None, *value.shape[1:]],
-                           infer_shape=False).write(0, value) for value in transposed(start)]
-  _, arrays = tf.while_loop(lambda i, _: i < len(slices), add, (1, arrays), parallel_iterations=1)
-  values = [tf.ensure_shape(tf.transpose(a.concat(), [1, 0, 2]), z.shape[:3]) for a in arrays]
-  particles, log_w = tf.nest.map_structure(
-      tf.stop_gradient, tf.nest.pack_sequence_as(start, values))
+    arrays = [tf.TensorArray(value.dtype, num_slices) for value in tf.nest.flatten(found)]
+    _, arrays = tf.while_loop(lambda i, _: i < num_slices, add, (0, arrays), parallel_iterations=1)
+    found = tf.nest.map_structure(
+        lambda first, a: tf.concat([first, _joined(a.stack())], 1), found,
+        tf.nest.pack_sequence_as(found, arrays))
+  particles, log_w = tf.nest.map_structure(tf.stop_gradient, found)
   return particles._replace(z=z), log_w
+
+
+def _joined(values):
+  """[slices, S, size, B] -> [S, slices size, B]."""
+  values = tf.transpose(values, [1, 0, 2, 3])
+  return tf.reshape(values, tf.concat([tf.shape(values)[:1], [-1], tf.shape(values)[3:]], 0))
 
 
 def _among_rivals(values, num_rivals):

@@ -127,11 +127,12 @@ class Words(sentences.Positionwise):
 
   length = 2
 
-  def call(self, z, words=None, training=False):
+  def call(self, z, words=None, at=None, training=False):
     del words, training
     logits = tf.stack([0 * z[..., 1], 0 * z[..., 1], -z[..., 1], z[..., 1]], -1)
     end = tf.constant([0., 9., 0., 0.]) + 0 * logits
-    return tf.stack([3 * logits - tf.constant([0., 20., 0., 0.]), end], -2)
+    rows = tf.stack([3 * logits - tf.constant([0., 20., 0., 0.]), end], -2)
+    return sentences.rows_at(tf.reshape(rows, [-1, *rows.shape[-2:]]), at, keras.ops.shape(z)[:-1])
 
 
 class Tokenizer:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mmvae.nets import sentences
+from tf_mmvae.nets import sentence_images, sentences
 
 V, L, D = 7, 5, 3
 DECODERS = [sentences.RecurrentDecoder, sentences.PositionwiseDecoder]
@@ -61,6 +61,26 @@ def test_every_latent_counts_at_every_word(network):
   z = tf.random.stateless_normal([4, 2, D], [0, 0])
   logits = np.asarray(decoder(z, WORDS))
   assert np.all(np.abs(logits[1:] - logits[:-1]).max(-1) > 1e-6)
+
+
+def of_pictures(vocabulary_size, length, units):
+  """The decoder of pictures of sentences; `length` is that of its kind."""
+  del length, units
+  return sentence_images.SentenceImageDecoder(vocabulary_size, 8, 32, (6, 5, 4, 3, 2))
+
+
+@pytest.mark.parametrize("network", [*DECODERS, of_pictures])
+@pytest.mark.parametrize("batch", [[], [2, 3]])
+@pytest.mark.parametrize("at", [[0], [3, 4, 8], []])
+def test_places_give_the_logits_of_these_alone(network, batch, at):
+  decoder = network(V, L, units=6)
+  words = tf.random.stateless_uniform([2, decoder.length], [0, 1], 2, V, tf.int32)
+  z = tf.random.stateless_normal([*batch, 2, D], [0, 0])
+  every = tf.reshape(decoder(z, words), [*batch, 2 * decoder.length, V])
+  at = np.array(at, np.int64)
+  logits = decoder(z, words, at)
+  assert logits.shape == [*batch, len(at), V]
+  np.testing.assert_allclose(logits, tf.gather(every, at, axis=-2), rtol=1e-5, atol=1e-5)
 
 
 def test_recurrent_decoder_remembers_the_first_word():

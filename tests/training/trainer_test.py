@@ -19,14 +19,14 @@ ONE_BEST = Screening(1)
 
 
 def make(strategy=None, optimizer=None, seed=SEED, clip_norm=None, examples_per_chunk=None,
-         screening=None, **model):
+         screening=None, jit_compile=False, **model):
   """A trainer whose initial weights are always the same."""
   strategy = strategy or tf.distribute.MirroredStrategy(ONE)
   keras.utils.set_random_seed(0)
   with strategy.scope():
     optimizer = optimizer() if optimizer else keras.optimizers.SGD(0.1)
     return Trainer(small.model(**model), small.estimator(screening), optimizer, strategy,
-                   NUM_SAMPLES, seed, clip_norm, examples_per_chunk)
+                   NUM_SAMPLES, seed, clip_norm, examples_per_chunk, jit_compile)
 
 
 def batches(trainer, num, broken=(), masks=None):

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tests.training import trainer_test as t
@@ -37,6 +38,8 @@ def main():
   assert max(np.abs(averages[name] - end[name]).max() for name in end) > 1e-4
   check_copies(two, end)
   check_gaps(both)
+  with pytest.raises(ValueError, match="^jit_compile: XLA cannot compile for 2 replicas on proc"):
+    t.make(both, jit_compile=True)
 
 
 def check_gaps(both):

@@ -2,6 +2,8 @@
 
 import keras
 
+from tf_mmvae.nets.transposed import MOST_FILTERS, ThinConv2DTranspose
+
 
 class ConvEncoder(keras.Model):
   """Pictures [B, H, W, C] -> raw parameters [B, 2 D] by convolutions of stride 2 and one head.
@@ -64,6 +66,8 @@ class ConvDecoder(keras.Model):
                keras.layers.Reshape(first)]
     layers = [transposed(n, kernel_size, 2, "same", self._padding(size), **kinds)
               for n, size in zip([*filters[1:], channels], sizes[1:], strict=True)]
+    if kernel_size == 4 and channels <= MOST_FILTERS:
+      layers[-1] = ThinConv2DTranspose(channels, **kinds)
     layers[-1].activation = keras.activations.get(final_activation)
     self.body = keras.Sequential(start + layers)
 

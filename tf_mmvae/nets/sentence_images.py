@@ -7,7 +7,8 @@ dimension of the words' embedding; convolutions read it and write it.
 import keras
 from keras import ops
 
-from tf_mmvae.nets.sentences import Positionwise
+from tf_mmvae.nets.sentences import Positionwise, rows_at
+from tf_mmvae.nets.transposed import ThinConv2DTranspose
 
 _STRIDES = ((2, 2), (2, 2), (2, 2), (1, 2), (1, 2))  # of the encoder; words, then embedding
 _HEIGHT, _WIDTH = 8, 32  # products of the strides
@@ -102,8 +103,7 @@ class SentenceImageDecoder(Positionwise):
          *_normalisation()]
         + [layer for n, strides in zip(filters[1:], _STRIDES[:0:-1], strict=True)
            for layer in _normalised(transposed, n, strides)]
-        + [transposed(1, 4, _STRIDES[0], "same", activation="relu", use_bias=False,
-                      kernel_initializer=_kernels()),
+        + [ThinConv2DTranspose(1, activation="relu", use_bias=False, kernel_initializer=_kernels()),
            keras.layers.Reshape((length, embedding_dim))])
 
   def tie(self, encoder):
@@ -120,8 +120,8 @@ class SentenceImageDecoder(Positionwise):
                        f"words in {size[1]} dimensions, got {found or 'none'}")
     self.embedding = embedding
 
-  def build(self, z_shape, words_shape=None):
-    del z_shape, words_shape
+  def build(self, z_shape, words_shape=None, at_shape=None):
+    del z_shape, words_shape, at_shape
     if self.embedding is None:
       self.embedding = _embedding(
           self._config["vocabulary_size"], self._config["embedding_dim"])
@@ -132,11 +132,11 @@ class SentenceImageDecoder(Positionwise):
         initializer=keras.initializers.RandomUniform(-limit, limit))
     self.built = True
 
-  def call(self, z, words=None, training=False):
+  def call(self, z, words=None, at=None, training=False):
     del words
     rows = self.body(ops.reshape(z, [-1, z.shape[-1]]), training=training)  # [N, L, E]
-    logits = ops.matmul(rows, ops.transpose(self.embedding.embeddings)) + self.bias
-    return ops.reshape(logits, [*ops.shape(z)[:-1], self.length, logits.shape[-1]])
+    rows = rows_at(rows, at, ops.shape(z)[:-1])
+    return ops.matmul(rows, ops.transpose(self.embedding.embeddings)) + self.bias
 
   def get_config(self):
     return {**super().get_config(), **self._config}

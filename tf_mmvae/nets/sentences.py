@@ -1,8 +1,10 @@
 """Networks for sentences of word ids [B, L]; id 0 is padding.
 
 A sentence decoder offers `decoder(z [..., B, D], words [..., B, L]) -> logits [..., B, L, V]`,
-where the logits at t may depend on words before t alone, and for writing `start(z [N, D]) -> state`
-and `step(state, word [N]) -> (logits [N, V], state)`, `word` being the one before (0 at first).
+where the logits at t may depend on words before t alone. With places `at` [n] among the B L words
+of words [B, L] it gives [..., n, V]: what is not asked for is not projected to the vocabulary. For
+writing it offers `start(z [N, D]) -> state` and `step(state, word [N]) -> (logits [N, V], state)`,
+`word` being the one before (0 at first).
 """
 
 import keras
@@ -49,12 +51,16 @@ class RecurrentDecoder(keras.Model):
     self.hidden = keras.layers.Dense(2 * units, "relu")
     self.head = keras.layers.Dense(vocabulary_size)
 
-  def call(self, z, words, training=False):
+  def call(self, z, words, at=None, training=False):
     flat = ops.reshape(words, [-1, self.length])
     before = ops.pad(flat[:, :-1], [[0, 0], [1, 0]])
-    states = self.writer(self.embedding(before), training=training)
-    states = ops.reshape(states, [*ops.shape(words), self.writer.units])  # [..., B, L, units]
-    return self._logits(states, self.told(self.heard(z))[..., None, :])
+    states = self.writer(self.embedding(before), training=training)  # [N, L, units]
+    told = self.told(self.heard(z))  # [..., B, 2 units]
+    if at is None:
+      states = ops.reshape(states, [*ops.shape(words), self.writer.units])
+      return self._logits(states, told[..., None, :])
+    states = ops.take(ops.reshape(states, [-1, self.writer.units]), at, axis=0)  # [n, units]
+    return self._logits(states, ops.take(told, at // self.length, axis=-2))
 
   def _logits(self, states, told):
     scale, shift = ops.split(told, 2, axis=-1)
@@ -70,6 +76,17 @@ class RecurrentDecoder(keras.Model):
 
   def get_config(self):
     return {**super().get_config(), **self._config}
+
+
+def rows_at(rows, at, shape):
+  """Rows [N, L, H] of all words as [..., B, L, H], or those at the places `at` as [..., n, H].
+
+  shape: [..., B], that of the latents without D.
+  """
+  length, size = rows.shape[1:]
+  if at is None:
+    return ops.reshape(rows, [*shape, length, size])
+  return ops.take(ops.reshape(rows, [*shape[:-1], -1, size]), at, axis=-2)
 
 
 class Positionwise(keras.Model):
@@ -102,10 +119,11 @@ class PositionwiseDecoder(Positionwise):
     self.units = units
     self.head = keras.layers.Dense(vocabulary_size)
 
-  def call(self, z, words=None, training=False):
+  def call(self, z, words=None, at=None, training=False):
     del words
     states = self.body(ops.reshape(z, [-1, z.shape[-1]]), training=training)
-    return self.head(ops.reshape(states, [*ops.shape(z)[:-1], self.length, self.units]))
+    states = ops.reshape(states, [-1, self.length, self.units])
+    return self.head(rows_at(states, at, ops.shape(z)[:-1]))
 
   def get_config(self):
     return {**super().get_config(), **self._config}

@@ -27,7 +27,7 @@ class Stopped(Exception):
 def train(model, estimator, optimizer, train_data, validation_data, run_dir, seed, num_steps,
           num_samples, batch_size, clip_norm=None, examples_per_chunk=None, log_every=50,
           evaluate_every=500, checkpoint_every=500, look=None, knobs=None, max_skipped=20,
-          strategy=None, on_model=None, on_first_step=None):
+          strategy=None, on_model=None, on_first_step=None, jit_compile=False):
   """Trains a model, or goes on with a run that was interrupted.
 
   Leaves the last few checkpoints and that of the best held-out objective in the run's directory.
@@ -56,13 +56,14 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
     strategy: `tf.distribute.Strategy`; None is MirroredStrategy over the local devices.
     on_model: called with the model before anything is restored or written.
     on_first_step: called without arguments once a step has been traced.
+    jit_compile: whether XLA compiles the steps; see docs/speed.md. Figures change by rounding.
 
   Raises:
     Stopped: after SIGTERM or SIGINT, the state saved.
     ArithmeticError: if non-finite steps persist.
     ValueError: for a number that makes no sense, a batch size that the replicas cannot share, a
-      checkpoint that cannot be restored, or a network with statistics of its batch where there are
-      masks or chunks.
+      checkpoint that cannot be restored, a network with statistics of its batch where there are
+      masks or chunks, or jit_compile with several replicas on processors.
   """
   for name, number in {
       "num_steps": num_steps, "num_samples": num_samples, "batch_size": batch_size,
@@ -89,7 +90,7 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
   if on_model:
     on_model(model)
   trainer = Trainer(model, estimator, optimizer, strategy, num_samples, seed, clip_norm,
-                    examples_per_chunk)
+                    examples_per_chunk, jit_compile)
   loop = _Loop(trainer, Checkpoints(run, model, optimizer), Summaries(run.events),
                validation_data.batches(batch_size), look, max_skipped)
   first = loop.checkpoints.resume()

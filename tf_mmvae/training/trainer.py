@@ -16,7 +16,7 @@ class Trainer:
   """Steps of a model under an estimator; what they compute is a function of (seed, step) alone."""
 
   def __init__(self, model, estimator, optimizer, strategy, num_samples, seed, clip_norm=None,
-               examples_per_chunk=None):
+               examples_per_chunk=None, jit_compile=False):
     """Builds the optimizer's slots.
 
     Args:
@@ -29,13 +29,22 @@ class Trainer:
       clip_norm: largest global norm of the gradient after aggregation; None does not clip.
       examples_per_chunk: so many examples of a replica's batch are in memory at once, which changes
         its sums by rounding alone; None takes all.
+      jit_compile: whether XLA compiles the objective and its gradient, which changes them by
+        rounding alone.
 
     Raises:
-      ValueError: for chunks, where a network computes with statistics of its batch.
+      ValueError: for chunks, where a network computes with statistics of its batch; for
+        jit_compile with several replicas on processors.
     """
+    if jit_compile and strategy.num_replicas_in_sync > 1 and any(
+        "CPU" in device for device in strategy.extended.worker_devices):
+      raise ValueError(
+          f"jit_compile: XLA cannot compile for {strategy.num_replicas_in_sync} replicas on "
+          "processors: take one, or leave jit_compile False")
     self.model, self.optimizer, self.strategy = model, optimizer, strategy
     self._estimator, self._num_samples, self._seed = estimator, num_samples, seed
     self._clip_norm, self._examples_per_chunk = clip_norm, examples_per_chunk
+    self._jit_compile = jit_compile
     if examples_per_chunk is not None:
       self._refuse_coupled(model.modalities, "examples_per_chunk would cut in pieces: take such "
                            "layers out, or leave examples_per_chunk None")
@@ -194,6 +203,8 @@ class Trainer:
     noise: [B, S, K, D]; zeros: what the sum begins with.
     """
     size, num_examples = self._examples_per_chunk, _batch_size(x)
+    if self._jit_compile:
+      compute = tf.function(compute, jit_compile=True)
 
     def chunk(x, mask, noise):
       return compute(x, mask, tf.transpose(noise, [1, 2, 0, 3]))
