@@ -88,6 +88,13 @@ def _no_chatter():
     os.close(terminal)
 
 
+def make_strategy():
+  """The strategy of the processes of TF_CONFIG, or of the local devices; comes before `load`."""
+  with _no_chatter():
+    from tf_mmvae.training import workers
+  return workers.make_strategy()
+
+
 def load(run_dir, from_run, after=()):
   """Reads the configuration: gin files, then bindings; the flags' paths are macros in it.
 
