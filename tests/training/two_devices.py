@@ -36,6 +36,24 @@ def main():
   assert max(np.abs(averages[name] - end[name]).max() for name in end) > 1e-4
   check_copies(two, end)
   check_gaps(both)
+  check_batch_norm(both)
+
+
+def check_batch_norm(both):
+  """Statistics of the whole batch, in the step and kept; those of a share are refused."""
+  one, two = (t.make(strategy, clip_norm=t.CLIP_NORM, batch_norm=True, synchronized=True)
+              for strategy in (None, both))
+  expected, found = (t.steps(trainer, t.batches(trainer, 4)) for trainer in (one, two))
+  for i in range(4):
+    for name, value in expected[i].items():
+      np.testing.assert_allclose(found[i][name], value, rtol=1e-4, err_msg=f"step {i}, {name}")
+  check_copies(two, t.state(one))
+  try:
+    t.make(both, batch_norm=True)
+  except ValueError as error:
+    assert "statistics of a device's share" in str(error)
+  else:
+    raise AssertionError("statistics of a share were not refused")
 
 
 def check_gaps(both):

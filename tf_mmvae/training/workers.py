@@ -4,6 +4,9 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
+import socket
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -37,20 +40,46 @@ def make_strategy():
     return tf.distribute.MirroredStrategy([d.name for d in devices])
   print(f"{job} {index}, one of {num_workers} processes that train together: waits for the others",
         flush=True)
+  _meet(cluster, job, index)
+  handler = signal.getsignal(signal.SIGTERM)
+  strategy = tf.distribute.MultiWorkerMirroredStrategy()
+  signal.signal(signal.SIGTERM, handler)  # TensorFlow would keep the signal to itself
+  return strategy
+
+
+def _meet(cluster, job, index, patience=600.):
+  """Returns once all others listen: TensorFlow waits without an end, and takes no signal then.
+
+  patience: seconds.
+  """
+  own = cluster[job][index]
+  others = {address for addresses in cluster.values() for address in addresses} - {own}
   try:
-    return tf.distribute.MultiWorkerMirroredStrategy()
-  except tf.errors.UnknownError as error:
-    raise ValueError(f"TF_CONFIG: no server can be started at {cluster[job][index]}: see whether "
-                     "another process has that port, or give another one to all") from error
-  except tf.errors.OpError as error:
-    raise WorkerLost(f"not all {num_workers} processes of TF_CONFIG came: start all of them with "
-                     "the same cluster, and see that each reaches the first one's "
-                     "address") from error
+    server = socket.create_server(("", int(own.rpartition(":")[2])))
+  except OSError as error:
+    raise ValueError(f"TF_CONFIG: cannot listen at {own} ({error.strerror}): see whether another "
+                     "process has that port, or give another one to all") from error
+  with server:
+    until = time.monotonic() + patience
+    while others := {address for address in others if not _answers(address)}:
+      if time.monotonic() > until:
+        raise WorkerLost(f"nothing answered at {', '.join(sorted(others))} for {patience:.0f} s: "
+                         "start all processes of TF_CONFIG, and see that these can be reached")
+      time.sleep(0.2)
+
+
+def _answers(address):
+  host, _, port = address.rpartition(":")
+  try:
+    socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+  except OSError:
+    return False
+  return True
 
 
 def _cluster(text):
   """({job: [address, ...]}, job, index) of a TF_CONFIG; no jobs where there is none."""
-  if not text:
+  if text is None:
     return {}, "worker", 0
   try:
     config = json.loads(text)
