@@ -29,7 +29,7 @@ flags.DEFINE_string("manual_dir", None, "Where data lies that you fetched yourse
 
 # Arguments of `train` that an interrupted run may be given anew.
 _MAY_DIFFER = ("num_steps", "log_every", "evaluate_every", "checkpoint_every",
-               "examples_per_chunk")
+               "examples_per_chunk", "data_service")
 _PATHS = ("RUN_DIR", "DATA_DIR", "MANUAL_DIR")
 
 

@@ -1,4 +1,3 @@
-import contextlib
 import json
 import os
 import pathlib
@@ -60,16 +59,9 @@ def test_a_port_that_is_taken(monkeypatch):
 
 
 def test_a_process_that_does_not_come():
-  own, other = map("localhost:{}".format, ports())
+  own, other = map("localhost:{}".format, runs.free_ports())
   with pytest.raises(workers.WorkerLost, match=f"nothing answered at {other} for 0 s: start all"):
     workers._meet({"worker": [own, other]}, "worker", 0, patience=0.)
-
-
-def ports(num=2):
-  """Ports that nobody has."""
-  with contextlib.ExitStack() as stack:
-    servers = [stack.enter_context(socket.create_server(("", 0))) for _ in range(num)]
-    return [server.getsockname()[1] for server in servers]
 
 
 # Two processes against one.
@@ -79,7 +71,7 @@ def ports(num=2):
 def pair(tmp_path_factory):
   """(directory, what each of the two processes said, their exit codes)."""
   directory = tmp_path_factory.mktemp("pair")
-  addresses = [f"localhost:{port}" for port in ports()]
+  addresses = [f"localhost:{port}" for port in runs.free_ports()]
   processes = [
       subprocess.Popen(
           [sys.executable, "-m", "tests.training.two_workers", directory, str(index)],
@@ -105,23 +97,8 @@ def alone(tmp_path_factory):
   return run
 
 
-def assert_equal_runs(found, expected):
-  """The same checkpoints and events but for rounding and speed."""
-  for directory in ("checkpoints", "best"):
-    first, second = (runs.state(getattr(run, directory)) for run in (found, expected))
-    assert first.keys() == second.keys() and len(first) > 10
-    for name, value in second.items():
-      np.testing.assert_allclose(first[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
-  first, second = runs.events(found.events), runs.events(expected.events)
-  assert first.keys() == second.keys()
-  for key, values in second.items():
-    assert len(first[key]) == 1, key
-    if key[0] not in runs.OF_THE_CLOCK:
-      np.testing.assert_allclose(first[key], values, rtol=1e-5, err_msg=str(key))
-
-
 def test_two_processes_equal_one(pair, alone):
-  assert_equal_runs(RunDir(pair[0] / "whole"), alone)
+  runs.assert_nearly_same_runs(RunDir(pair[0] / "whole"), alone)
 
 
 def test_clipping_was_at_work(alone):
@@ -146,7 +123,7 @@ def test_one_that_is_asked_to_stop_stops_both(pair, alone, tmp_path):
   run = RunDir(directory / "stopped")
   assert runs.last_step(run.checkpoints) == two.STOPPED
   train(run_dir=run.path, **two.arguments())
-  assert_equal_runs(run, alone)
+  runs.assert_nearly_same_runs(run, alone)
 
 
 def test_processes_that_differ_say_so(pair):
@@ -164,7 +141,7 @@ def test_one_that_dies_ends_the_other_and_one_process_goes_on(pair, alone):
   run = RunDir(directory / "died")
   assert runs.last_step(run.checkpoints) == two.DIED - 1
   train(run_dir=run.path, **two.arguments())
-  assert_equal_runs(run, alone)
+  runs.assert_nearly_same_runs(run, alone)
 
 
 def test_the_second_process_leaves_no_files(pair):

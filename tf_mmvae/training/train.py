@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_mmvae.run_dir import RunDir
 from tf_mmvae.training import notes, workers
 from tf_mmvae.training.checkpoints import Checkpoints
+from tf_mmvae.training.data_service import served
 from tf_mmvae.training.summaries import Summaries
 from tf_mmvae.training.trainer import Trainer
 
@@ -27,7 +28,7 @@ class Stopped(Exception):
 def train(model, estimator, optimizer, train_data, validation_data, run_dir, seed, num_steps,
           num_samples, batch_size, clip_norm=None, examples_per_chunk=None, log_every=50,
           evaluate_every=500, checkpoint_every=500, look=None, knobs=None, max_skipped=20,
-          strategy=None, on_model=None, on_first_step=None):
+          strategy=None, on_model=None, on_first_step=None, data_service=None):
   """Trains a model, or goes on with a run that was interrupted.
 
   Leaves the last few checkpoints and that of the best held-out objective in the run's directory.
@@ -58,6 +59,8 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
     strategy: `tf.distribute.Strategy`; None is that of `workers.make_strategy`.
     on_model: called with the model before anything is restored or written.
     on_first_step: called without arguments once a step has been traced.
+    data_service: "HOST:PORT" of a tf.data service that reads the batches; see `served`. None reads
+      them here.
 
   Raises:
     Stopped: after SIGTERM or SIGINT in any process, the state saved.
@@ -118,8 +121,9 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
     num_shares = context.num_replicas_in_sync
     of_each = num_shares // context.num_input_pipelines
     mine = context.input_pipeline_id * of_each
-    return train_data.shuffled_batches(
+    data = train_data.shuffled_batches(
         batch_size, seed, first, num_shares, range(mine, mine + of_each))
+    return served(data, data_service) if data_service else data
 
   loop.run(strategy.distribute_datasets_from_function(shares), first, num_steps,
            log_every, evaluate_every, checkpoint_every, on_first_step)

@@ -61,18 +61,19 @@ def _meet(cluster, job, index, patience=600.):
                      "process has that port, or give another one to all") from error
   with server:
     until = time.monotonic() + patience
-    while others := {address for address in others if not _answers(address)}:
+    while others := {address for address in others if not answers(address)}:
       if time.monotonic() > until:
         raise WorkerLost(f"nothing answered at {', '.join(sorted(others))} for {patience:.0f} s: "
                          "start all processes of TF_CONFIG, and see that these can be reached")
       time.sleep(0.2)
 
 
-def _answers(address):
+def answers(address):
+  """Whether something listens at "HOST:PORT"."""
   host, _, port = address.rpartition(":")
   try:
     socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-  except OSError:
+  except (OSError, ValueError):
     return False
   return True
 
