@@ -28,6 +28,7 @@ def config(cluster=("a:1", "b:2"), **task):
     ({"cluster": {"worker": ["a:1"]}}, "has no cluster or no task"),
     ({**config(), "cluster": {"worker": ["a:1"], "ps": ["b:2"]}}, "has a job 'ps': expected work"),
     (config(cluster=["a:1", "b"]), r"expected a list of \"HOST:PORT\" for 'worker', got .*'b'"),
+    (config(cluster=["a:1", "b:65536"]), "expected a list of"),
     (config(type="chief"), r"type is 'chief', and the cluster has \['worker'\]"),
     (config(index=2), "index is 2, and 'worker' has 2: give a whole number from 0 to 1"),
     (config(index=None), "index is None")])

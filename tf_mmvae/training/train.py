@@ -81,11 +81,11 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
   if clip_norm is not None and not (isinstance(clip_norm, (int, float)) and clip_norm > 0):
     raise ValueError(f"clip_norm must be a number above 0, or None, got {clip_norm!r}")
   strategy = strategy or workers.make_strategy()
-  together = workers.Workers(strategy)
   if batch_size % strategy.num_replicas_in_sync:
     raise ValueError(f"batch_size {batch_size} cannot be shared by "
                      f"{strategy.num_replicas_in_sync} replicas: give a multiple")
   _check_chunks(examples_per_chunk, batch_size // strategy.num_replicas_in_sync)
+  together = workers.Workers(strategy)
   run = RunDir(run_dir)
   keras.utils.set_random_seed(seed)
   with strategy.scope():

@@ -106,7 +106,8 @@ def _cluster(text):
 
 
 def _is_address(address):
-  return isinstance(address, str) and address.rpartition(":")[2].isdigit()
+  port = address.rpartition(":")[2] if isinstance(address, str) else ""
+  return port.isdigit() and 0 < int(port) < 2**16
 
 
 class Workers:
