@@ -15,7 +15,7 @@ def service():
   dispatcher = service.DispatchServer()
   address = dispatcher.target.split("://")[1]
   worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
-  return address, worker
+  yield address, worker
 
 
 def test_the_same_training(service, tmp_path):
