@@ -9,6 +9,7 @@ import importlib
 import io
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,33 @@ def assert_same_state(first, second):
   assert first.keys() == second.keys() and len(first) > 10
   for name, value in first.items():
     np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def assert_nearly_same_runs(found, expected):
+  """The same checkpoints and numbers of events, each once, but for rounding and the clock."""
+  for directory in ("checkpoints", "best"):
+    first, second = (state(getattr(run, directory)) for run in (found, expected))
+    assert first.keys() == second.keys() and len(first) > 10
+    for name, value in second.items():
+      np.testing.assert_allclose(
+          first[name], value, rtol=1e-4, atol=1e-4 * np.abs(value).max(), err_msg=name)
+  first, second = ({key: values for key, values in events(run.events).items()
+                    if isinstance(values[0], float)} for run in (found, expected))
+  assert first.keys() == second.keys() and any(tag == "held_out/objective" for tag, _ in first)
+  for (tag, step), values in second.items():
+    assert len(first[tag, step]) == 1, tag
+    # Weights of samples are exponentials of numbers as large as the bound, which are rounded.
+    rounding = 2e-7 * abs(second.get(("train/bound", step), [0.])[0])
+    if tag not in OF_THE_CLOCK:
+      np.testing.assert_allclose(
+          first[tag, step], values, rtol=1e-4, atol=rounding, err_msg=f"{tag}, step {step}")
+
+
+def free_ports(num=2):
+  """Ports that nobody has."""
+  with contextlib.ExitStack() as stack:
+    servers = [stack.enter_context(socket.create_server(("", 0))) for _ in range(num)]
+    return [server.getsockname()[1] for server in servers]
 
 
 OF_THE_CLOCK = {"train/steps_per_second", "train/input_wait"}  # tags that no two runs share

@@ -14,11 +14,11 @@ LATENT_DIM = 2
 NUM_EXAMPLES = 10
 
 
-def model(batch_norm=False, train_dtype=None):
+def model(batch_norm=False, synchronized=False, train_dtype=None):
   """A `MultimodalVAE` of two modalities."""
   parts = []
   for name, size in SIZES.items():
-    norm = [keras.layers.BatchNormalization()] if batch_norm else []
+    norm = [keras.layers.BatchNormalization(synchronized=synchronized)] if batch_norm else []
     encoder = keras.Sequential(
         [keras.layers.Dense(4, "tanh"), *norm, keras.layers.Dense(2 * LATENT_DIM)])
     decoder = keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(size)])
@@ -40,13 +40,14 @@ def values(batch_size=NUM_EXAMPLES, seed=0):
           for name, size in SIZES.items()}
 
 
-def examples(x=None):
+def examples(x=None, augment=None):
   """`Examples` of x."""
   x = values() if x is None else x
   x = {name: tf.constant(value) for name, value in x.items()}
   num = len(next(iter(x.values())))
   return Examples(
-      "small", num, lambda i: ({name: tf.gather(v, i) for name, v in x.items()}, {"index": i}))
+      "small", num, lambda i: ({name: tf.gather(v, i) for name, v in x.items()}, {"index": i}),
+      augment)
 
 
 class Copy(keras.layers.Layer):

@@ -109,10 +109,19 @@ def couples_examples(network):
 
   Batch normalisation does so, and any layer that says so by a true attribute `couples_examples`.
   """
+  return bool(_coupling_layers(network))
+
+
+def is_synchronized(network):
+  """Whether layers that couple examples do so over all devices, by a true `synchronized`."""
+  return all(getattr(layer, "synchronized", False) for layer in _coupling_layers(network))
+
+
+def _coupling_layers(network):
   # Keras has no public way to walk through all layers.
-  return any(isinstance(layer, keras.layers.BatchNormalization)
-             or getattr(layer, "couples_examples", False)
-             for layer in network._flatten_layers())
+  return [layer for layer in network._flatten_layers()
+          if isinstance(layer, keras.layers.BatchNormalization)
+          or getattr(layer, "couples_examples", False)]
 
 
 def is_random(network):

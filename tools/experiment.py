@@ -29,7 +29,7 @@ flags.DEFINE_string("manual_dir", None, "Where data lies that you fetched yourse
 
 # Arguments of `train` that an interrupted run may be given anew.
 _MAY_DIFFER = ("num_steps", "log_every", "evaluate_every", "checkpoint_every",
-               "examples_per_chunk")
+               "examples_per_chunk", "jit_compile", "data_service")
 _PATHS = ("RUN_DIR", "DATA_DIR", "MANUAL_DIR")
 
 
@@ -86,6 +86,13 @@ def _no_chatter():
   finally:
     os.dup2(terminal, 2)
     os.close(terminal)
+
+
+def make_strategy():
+  """The strategy of the processes of TF_CONFIG, or of the local devices; comes before `load`."""
+  with _no_chatter():
+    from tf_mmvae.training import workers
+  return workers.make_strategy()
 
 
 def load(run_dir, from_run, after=()):

@@ -23,15 +23,43 @@ def main():
   from tf_mmvae.run_dir import RunDir
   name = os.path.splitext(os.path.basename(flag.gin_file[-1]))[0] if flag.gin_file else ""
   run = RunDir(flag.run_dir or os.path.join("runs", name))
+  strategy = experiment.make_strategy()
+  from tf_mmvae.training.workers import Workers
+  together = Workers(strategy)
   experiment.load(run, from_run=not flag.gin_file)
+  together.refuse_differing({"the configuration": experiment.config_text()},
+                            "give the same command to all")
+  if not together.is_chief:
+    _follow(run, strategy, together)
+    return
   run.check()
   with run.locked():
     experiment.refuse_another_config(run)
     run.write_config(experiment.config_text())  # before the words are counted for it
-    _train(run)
+    _train(run, strategy, together)
 
 
-def _train(run):
+def _follow(run, strategy, together):
+  """Trains along with the chief, which prepares the data and writes all that there is to write."""
+  together.any(False)
+  if not os.path.exists(run.config):
+    raise ValueError(f"there is no {run.config}, which the first process has written: give all a "
+                     "--run_dir that they share")
+  _call_train(run, strategy)
+
+
+def _call_train(run, strategy, **kwargs):
+  import gin
+
+  from tf_mmvae.training.train import Stopped, train
+  try:
+    gin.get_configurable(train)(run_dir=run.path, strategy=strategy, **kwargs)
+  except Stopped as stop:
+    print(stop)
+    raise SystemExit(stop.code) from None
+
+
+def _train(run, strategy, together):
   import gin
 
   from tf_mmvae.evaluation.evaluate import Evaluation, table
@@ -39,7 +67,6 @@ def _train(run):
   from tf_mmvae.evaluation.panels import Panel
   from tf_mmvae.serving.saved_model import Exporter
   from tf_mmvae.training import checkpoints
-  from tf_mmvae.training.train import Stopped, train
   panel, latents, exporter = (gin.get_configurable(c)() for c in (Panel, Latents, Exporter))
   with gin.config_scope("at_end"):
     evaluation = gin.get_configurable(Evaluation)()
@@ -55,13 +82,9 @@ def _train(run):
     latents.write(model, run.events)
     return {**panel(model), **latents(model)}
 
-  try:
-    gin.get_configurable(train)(
-        run_dir=run.path, look=look, knobs=experiment.knobs(), on_model=check,
-        on_first_step=experiment.refuse_unused_bindings)
-  except Stopped as stop:
-    print(stop)
-    raise SystemExit(stop.code) from None
+  together.any(False)  # now the others may read the data and the words
+  _call_train(run, strategy, look=look, knobs=experiment.knobs(), on_model=check,
+              on_first_step=experiment.refuse_unused_bindings)
   model, step = experiment.load_model(run)
   best = checkpoints.best_objective(run)
   print(f"Best: step {step:,}, held-out objective {best:.2f} nats" if math.isfinite(best) else

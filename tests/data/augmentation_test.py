@@ -16,8 +16,12 @@ def ramps(num):
 
 
 def changed(num, seed=(0, 0), **kwargs):
-  seed = tf.constant(seed, tf.int64)
-  return crops_and_flips({"image": ramps(num)}, seed, **kwargs)["image"].numpy()
+  return crops_and_flips({"image": ramps(num)}, seeds(num, seed), **kwargs)["image"].numpy()
+
+
+def seeds(num, seed=(0, 0)):
+  """Of so many examples, the first of which has `seed`."""
+  return tf.constant([[seed[0], seed[1] + i] for i in range(num)], tf.int64)
 
 
 def test_a_whole_picture_is_mirrored_or_left_alone():
@@ -49,16 +53,16 @@ def test_the_seed_decides():
   np.testing.assert_array_equal(changed(4, (1, 2)), changed(4, (1, 2)))
   assert not np.array_equal(changed(4, (1, 2)), changed(4, (1, 3)))
   assert not np.array_equal(changed(4, (1, 2)), changed(4, (2, 2)))
+  np.testing.assert_array_equal(changed(4)[2:], changed(2, (0, 2)))  # by its own seed alone
   different = changed(4)
   assert not np.allclose(different[0], different[1])
 
 
 def test_only_the_modality_named():
   x = {"image": ramps(2), "sentence": tf.constant([[1], [2]])}
-  seed = tf.constant([0, 0], tf.int64)
-  out = crops_and_flips(x, seed)
+  out = crops_and_flips(x, seeds(2))
   assert out["sentence"] is x["sentence"] and out["image"].shape == x["image"].shape
-  same = crops_and_flips(x, seed, modality="photo")
+  same = crops_and_flips(x, seeds(2), modality="photo")
   assert same["image"] is x["image"]
 
 

@@ -176,20 +176,37 @@ def test_mismatched_parts_fail():
 
 
 def test_augmentation_changes_shuffled_batches_alone():
-  """By a seed of its own for each step, the same when resumed."""
-  def augment(x, seed):
-    return {"position": x["position"], "seed": seed}
+  """By a seed of its own for each example of each step, the same when resumed and in parts."""
+  def augment(x, seeds):
+    return {"position": x["position"], "seed": seeds}
 
   data = examples.Examples("counting", 10, lambda i: ({"position": i}, {}), augment)
   def seeds(data, *args):
-    return [x["seed"].numpy().tolist() for x, _, _ in data.shuffled_batches(4, *args).take(3)]
+    return np.array([x["seed"] for x, _, _ in data.shuffled_batches(4, *args).take(3)])
 
   whole = seeds(data, 5)
-  assert len({tuple(seed) for seed in whole}) == 3
-  assert seeds(data, 5, 1)[:2] == whole[1:]
-  assert all(a != b for a, b in zip(whole, seeds(data, 6), strict=True))
-  assert seeds(data.subset([1, 2, 3]), 5) == whole
+  assert len({tuple(seed) for seed in whole.reshape([-1, 2]).tolist()}) == 12
+  np.testing.assert_array_equal(seeds(data, 5, 1)[:2], whole[1:])
+  np.testing.assert_array_equal(seeds(data, 5, 0, 2, range(1, 2)), whole[:, 2:])
+  assert np.all(np.any(whole != seeds(data, 6), -1))
+  np.testing.assert_array_equal(seeds(data.subset([1, 2, 3]), 5), whole)
   assert all("seed" not in x for x, _, _ in data.batches(4))
+
+
+@pytest.mark.parametrize("num_shares, shares", [
+    (1, range(1)), (2, range(2)), (2, range(1, 2)), (6, range(2, 4)), (3, range(3))])
+@pytest.mark.parametrize("first_step", [0, 5])
+def test_shares_are_parts_of_the_batch(num_shares, shares, first_step):
+  data = counting(7)
+  whole = np.array(positions(data.shuffled_batches(6, 3, first_step), 2))
+  found = positions(data.shuffled_batches(6, 3, first_step, num_shares, shares), 2 * len(shares))
+  expected = whole.reshape([2, num_shares, -1])[:, shares.start:shares.stop]
+  np.testing.assert_array_equal(np.reshape(found, expected.shape), expected)
+
+
+def test_a_batch_that_cannot_be_shared():
+  with pytest.raises(ValueError, match="batch of 4 cannot be cut into 3 equal parts"):
+    counting(7).shuffled_batches(4, 0, 0, 3)
 
 
 def with_gaps():

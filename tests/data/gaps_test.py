@@ -63,14 +63,14 @@ def test_shuffled_batches_and_subsets_keep_their_gaps():
 
 
 def test_augmentation_stays():
-  def augment(x, seed):
-    return {**x, "image": x["image"] + 0.5, "seed": seed}
+  def augment(x, seeds):
+    return {**x, "image": x["image"] + 0.5, "seed": seeds}
 
   for made in (gaps(data(augment=augment), {"sentence": 0.5}),
                gaps(data(augment=augment), {"sentence": 0.5}, complete_only=True)):
     ((x, y, _),) = made.shuffled_batches(32, seed=3).take(1)
     np.testing.assert_array_equal(x["image"][:, 0], tf.cast(y["index"], tf.float32) + 1.5)
-    assert x["seed"].numpy().tolist() == [3, 0]
+    assert x["seed"].numpy().tolist() == [[3, i] for i in range(32)]
     assert "seed" not in next(iter(made.batches(4)))[0]
 
 

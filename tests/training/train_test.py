@@ -75,9 +75,9 @@ def test_the_share_of_time_that_steps_wait_for_input(tmp_path, monkeypatch):
   """By a clock that a batch moves by 3 and a step by 1; what comes between takes no time."""
   now, really = [0.], Trainer.step
 
-  def late(self, data):
+  def late(self, shares):
     del self
-    for batch in data:
+    for batch in shares(tf.distribute.InputContext()):
       now[0] += 3
       yield batch
 
@@ -87,7 +87,8 @@ def test_the_share_of_time_that_steps_wait_for_input(tmp_path, monkeypatch):
 
   monkeypatch.setattr(sys.modules[train.__module__], "time",
                       types.SimpleNamespace(monotonic=lambda: now[0]))
-  monkeypatch.setattr(tf.distribute.MirroredStrategy, "experimental_distribute_dataset", late)
+  monkeypatch.setattr(tf.distribute.MirroredStrategy, "distribute_datasets_from_function",
+                      late)
   monkeypatch.setattr(Trainer, "step", step)
   found = runs.events(run(tmp_path, num_steps=3, log_every=2).events)
   assert {step: found["train/input_wait", step] for step in (2, 3)} == {2: [0.75], 3: [0.75]}
@@ -164,7 +165,9 @@ class _Watched:
     self.name, self.num_examples = examples.name, examples.num_examples
     self.asked = []
 
-  def shuffled_batches(self, batch_size, seed, first_step):
+  def shuffled_batches(self, batch_size, seed, first_step=None, *shares):
+    if first_step is None:  # what a batch looks like
+      return self._examples.shuffled_batches(batch_size, seed)
     self.asked.append((batch_size, seed, first_step))
 
     def watch(step):
@@ -172,7 +175,7 @@ class _Watched:
         self._do()
       return step
 
-    data = self._examples.shuffled_batches(batch_size, seed, first_step)
+    data = self._examples.shuffled_batches(batch_size, seed, first_step, *shares)
     steps = tf.data.Dataset.range(first_step, 2**62).map(
         lambda step: tf.py_function(watch, [step], tf.int64))
     return tf.data.Dataset.zip(data, steps).map(lambda batch, _: batch)

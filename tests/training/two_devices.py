@@ -38,8 +38,22 @@ def main():
   assert max(np.abs(averages[name] - end[name]).max() for name in end) > 1e-4
   check_copies(two, end)
   check_gaps(both)
+  check_batch_norm(both)
   with pytest.raises(ValueError, match="^jit_compile: XLA cannot compile for 2 replicas on proc"):
     t.make(both, jit_compile=True)
+
+
+def check_batch_norm(both):
+  """Statistics of the whole batch, in the step and kept; those of a share are refused."""
+  one, two = (t.make(strategy, clip_norm=t.CLIP_NORM, batch_norm=True, synchronized=True)
+              for strategy in (None, both))
+  expected, found = (t.steps(trainer, t.batches(trainer, 4)) for trainer in (one, two))
+  for i in range(4):
+    for name, value in expected[i].items():
+      np.testing.assert_allclose(found[i][name], value, rtol=1e-4, err_msg=f"step {i}, {name}")
+  check_copies(two, t.state(one))
+  with pytest.raises(ValueError, match="statistics of a device's share"):
+    t.make(both, batch_norm=True)
 
 
 def check_gaps(both):

@@ -3,12 +3,12 @@
 import tensorflow as tf
 
 
-def crops_and_flips(x, seed, modality="image", min_side=0.85):
+def crops_and_flips(x, seeds, modality="image", min_side=0.85):
   """Cuts a part out of each picture, enlarges it to the full size, and mirrors every other one.
 
   Args:
     x: {modality: [B, ...]}; a batch without the modality is left as it is.
-    seed: int64 [2], decides everything random.
+    seeds: int64 [B, 2], of each example; they decide everything random.
     modality: the pictures to change, float32 [B, H, W, C].
     min_side: the least side of a part as a share of the picture's, above 0 and at most 1.
 
@@ -24,9 +24,11 @@ def crops_and_flips(x, seed, modality="image", min_side=0.85):
     return x
   images = x[modality]
   batch_size = tf.shape(images)[0]
-  side, place_y, place_x, mirror = tf.unstack(
-    tf.random.stateless_uniform([4, batch_size], seed, alg="philox")
-  )  # [B] each
+  drawn = tf.map_fn(
+    lambda seed: tf.random.stateless_uniform([4], seed, alg="philox"),
+    seeds, fn_output_signature=tf.float32,
+  )
+  side, place_y, place_x, mirror = tf.unstack(drawn, axis=-1)  # [B] each
   side = min_side + (1.0 - min_side) * side
   top, left = place_y * (1.0 - side), place_x * (1.0 - side)
   right = left + side

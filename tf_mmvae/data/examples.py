@@ -18,8 +18,9 @@ class Examples:
     num_examples: how many examples there are.
     read: a function in TensorFlow ops, positions int64 [B] in [0, num_examples) -> `(x, y, mask)`,
       or `(x, y)` where nothing is absent. What it gives for an absent observation may be anything.
-    augment: a function in TensorFlow ops, (x, seed int64 [2]) -> x, that changes the shuffled
-      batches, which are those to train on; None changes nothing.
+    augment: a function in TensorFlow ops, (x, seeds int64 [B, 2]) -> x, that changes the shuffled
+      batches, which are those to train on. It draws by each example's seed, so that the parts of a
+      batch are those of the whole; None changes nothing.
 
   Raises:
     ValueError: there are no examples.
@@ -47,7 +48,7 @@ class Examples:
       )
     return {**x, **{name: _zeros_unless(here, x[name]) for name, here in mask.items()}}, y, mask
 
-  def shuffled_batches(self, batch_size, seed, first_step=0):
+  def shuffled_batches(self, batch_size, seed, first_step=0, num_shares=1, shares=range(1)):
     """Every example once an epoch in a new order, without end.
 
     Batch `step` depends on (seed, step) alone: a run resumed at `first_step` sees the batches
@@ -58,18 +59,26 @@ class Examples:
       batch_size: examples a batch, B.
       seed: an integer.
       first_step: the step of the first batch.
+      num_shares: so many equal parts a batch is cut into, in order: a part for each device.
+      shares: a range of these parts, which come one after the other; others are not read.
 
     Returns:
-      An infinite `tf.data.Dataset` of `(x, y, mask)`, each tensor [B, ...].
+      An infinite `tf.data.Dataset` of `(x, y, mask)`, each tensor [B / num_shares, ...].
 
     Raises:
-      ValueError: `batch_size` is below 1 or `first_step` below 0.
+      ValueError: `batch_size` is below 1 or no multiple of `num_shares`, or `first_step` below 0.
     """
     self._check_batch_size(batch_size)
     if first_step < 0:
       raise ValueError(f"data set '{self.name}': first_step must be at least 0, got {first_step}")
+    if batch_size % num_shares:
+      raise ValueError(f"data set '{self.name}': a batch of {batch_size} cannot be cut into "
+                       f"{num_shares} equal parts")
+    size = batch_size // num_shares
 
-    def read(i):
+    def read(n):
+      step, share = n // len(shares), shares.start + n % len(shares)
+      i = step * batch_size + share * size + tf.range(size, dtype=tf.int64)  # in all epochs
       epoch = i // self.num_examples
       # `tf.random.experimental.index_shuffle` takes no seed an element; the op under it does.
       seeds = tf.stack([seed + 0 * epoch, epoch, tf.ones_like(epoch)], axis=-1)  # [B, 3]
@@ -81,11 +90,10 @@ class Examples:
       )
       x, y, mask = self.read(position)
       if self.augment is not None:
-        x = self.augment(x, tf.stack([tf.cast(seed, tf.int64), i[0]]))
+        x = self.augment(x, tf.stack([tf.fill([size], tf.cast(seed, tf.int64)), i], -1))
       return x, y, mask
 
-    counter = tf.data.Dataset.range(first_step * batch_size, 2**62)
-    return _read_batches(counter.batch(batch_size, drop_remainder=True), read)
+    return _read_batches(tf.data.Dataset.counter(first_step * len(shares)), read)
 
   def batches(self, batch_size):
     """Every example once, in order.

@@ -45,13 +45,17 @@ def duration(seconds):
 
 
 class Progress:
-  """How far training is: a bar on a terminal, a line a minute elsewhere; and once, how long yet."""
+  """How far training is: a bar on a terminal, a line a minute elsewhere; and once, how long yet.
 
-  def __init__(self, num_steps, first):
-    self._num_steps, self._done = num_steps, first
+  A silent one, of a process that another one speaks for, shows nothing.
+  """
+
+  def __init__(self, num_steps, first, silent=False):
+    self._num_steps, self._done, self._silent = num_steps, first, silent
     self._on_terminal = sys.stderr.isatty()
     self._bar = tqdm.tqdm(total=num_steps, initial=first, unit="step", dynamic_ncols=True,
-                          mininterval=0.5, desc="training", disable=not self._on_terminal)
+                          mininterval=0.5, desc="training",
+                          disable=silent or not self._on_terminal)
     self._start = None  # (time, steps done) after the first step, which is traced
     self._told = False
     self._last_line = time.monotonic()
@@ -76,8 +80,9 @@ class Progress:
   def write(self, line):
     """Prints a line."""
     self._last_line = time.monotonic()
-    tqdm.tqdm.write(line)
-    sys.stdout.flush()
+    if not self._silent:
+      tqdm.tqdm.write(line)
+      sys.stdout.flush()
 
   def paused(self):
     """Something other than steps took time: what is measured of their speed begins anew."""

@@ -9,8 +9,9 @@ import keras
 import tensorflow as tf
 
 from tf_mmvae.run_dir import RunDir
-from tf_mmvae.training import notes
+from tf_mmvae.training import notes, workers
 from tf_mmvae.training.checkpoints import Checkpoints
+from tf_mmvae.training.data_service import served
 from tf_mmvae.training.summaries import Summaries
 from tf_mmvae.training.trainer import Trainer
 
@@ -27,19 +28,21 @@ class Stopped(Exception):
 def train(model, estimator, optimizer, train_data, validation_data, run_dir, seed, num_steps,
           num_samples, batch_size, clip_norm=None, examples_per_chunk=None, log_every=50,
           evaluate_every=500, checkpoint_every=500, look=None, knobs=None, max_skipped=20,
-          strategy=None, on_model=None, on_first_step=None, jit_compile=False):
+          strategy=None, on_model=None, on_first_step=None, jit_compile=False, data_service=None):
   """Trains a model, or goes on with a run that was interrupted.
 
   Leaves the last few checkpoints and that of the best held-out objective in the run's directory.
+  Where several processes train together, all call it alike; the chief alone writes, evaluates and
+  looks, and they stop after the same step.
 
   Args:
     model: function () -> `MultimodalVAE`.
     estimator: gradient estimator with its bound and weights; see `objectives`.
     optimizer: function () -> Keras optimizer. Where it keeps moving averages of the weights
       (`use_ema`), these are evaluated and saved as the best.
-    train_data: examples with `shuffled_batches(batch_size, seed, first_step)`.
+    train_data: `Examples`, or what has their `shuffled_batches`, `num_examples` and `fingerprint`.
     validation_data: held-out examples with `batches(batch_size)`.
-    run_dir: path of the run's directory.
+    run_dir: path of the run's directory, the same for all processes.
     seed: decides everything random: initial weights, order of the data, noise.
     num_steps: steps in all; a larger number extends a finished run.
     num_samples: K, samples from each component of the joint posterior.
@@ -53,17 +56,21 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
     look: function (model) -> {tag: value} for TensorBoard, or None; see `Summaries.show`.
     knobs: {name: number, string or bool}, a row of TensorBoard's HParams page; or None.
     max_skipped: so many non-finite steps on end stop the run.
-    strategy: `tf.distribute.Strategy`; None is MirroredStrategy over the local devices.
+    strategy: `tf.distribute.Strategy`; None is that of `workers.make_strategy`.
     on_model: called with the model before anything is restored or written.
     on_first_step: called without arguments once a step has been traced.
     jit_compile: whether XLA compiles the steps; see docs/speed.md. Figures change by rounding.
+    data_service: "HOST:PORT" of a tf.data service that reads the batches; see `served`. None reads
+      them here.
 
   Raises:
-    Stopped: after SIGTERM or SIGINT, the state saved.
+    Stopped: after SIGTERM or SIGINT in any process, the state saved.
+    WorkerLost: another process ended or cannot be reached.
     ArithmeticError: if non-finite steps persist.
     ValueError: for a number that makes no sense, a batch size that the replicas cannot share, a
       checkpoint that cannot be restored, a network with statistics of its batch where there are
-      masks or chunks, or jit_compile with several replicas on processors.
+      masks or chunks, or of its share of the batch on several devices, jit_compile with several
+      replicas on processors, or processes that differ.
   """
   for name, number in {
       "num_steps": num_steps, "num_samples": num_samples, "batch_size": batch_size,
@@ -75,11 +82,12 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
     raise ValueError(f"seed must be a whole number, got {seed!r}")
   if clip_norm is not None and not (isinstance(clip_norm, (int, float)) and clip_norm > 0):
     raise ValueError(f"clip_norm must be a number above 0, or None, got {clip_norm!r}")
-  strategy = strategy or _local_strategy()
+  strategy = strategy or workers.make_strategy()
   if batch_size % strategy.num_replicas_in_sync:
     raise ValueError(f"batch_size {batch_size} cannot be shared by "
                      f"{strategy.num_replicas_in_sync} replicas: give a multiple")
   _check_chunks(examples_per_chunk, batch_size // strategy.num_replicas_in_sync)
+  together = workers.Workers(strategy)
   run = RunDir(run_dir)
   keras.utils.set_random_seed(seed)
   with strategy.scope():
@@ -91,21 +99,36 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
     on_model(model)
   trainer = Trainer(model, estimator, optimizer, strategy, num_samples, seed, clip_norm,
                     examples_per_chunk, jit_compile)
-  loop = _Loop(trainer, Checkpoints(run, model, optimizer), Summaries(run.events),
+  loop = _Loop(trainer, together, Checkpoints(run, model, optimizer), Summaries(run.events),
                validation_data.batches(batch_size), look, max_skipped)
   first = loop.checkpoints.resume()
+  together.refuse_differing({"the checkpoint that they begin from": first},
+                            f"see that {run.path} is the same directory for all of them")
   if first >= num_steps:
-    print(notes.finished(run, first))
-  else:
-    data = train_data.shuffled_batches(batch_size, seed, first)
-    trainer.check_masked(data.element_spec[2])
+    if together.is_chief:
+      print(notes.finished(run, first))
+    return
+  if together.num > 1:
+    together.refuse_differing({"the training data": train_data.fingerprint()},
+                              "see that all read the same files")
+  trainer.check_masked(train_data.shuffled_batches(batch_size, seed).element_spec[2])
+  if together.is_chief:
     print("\n".join(notes.beginning(run, model, estimator, train_data, validation_data, first,
                                     num_steps, num_samples, batch_size, strategy)), flush=True)
     if knobs:
       loop.summaries.knobs(
           os.path.basename(run.path), knobs, ["held_out/objective", "held_out/bound"])
-    loop.run(strategy.experimental_distribute_dataset(data), first, num_steps,
-             log_every, evaluate_every, checkpoint_every, on_first_step)
+
+  def shares(context):  # one batch a local replica, which reads nothing else
+    num_shares = context.num_replicas_in_sync
+    of_each = num_shares // context.num_input_pipelines
+    mine = context.input_pipeline_id * of_each
+    data = train_data.shuffled_batches(
+        batch_size, seed, first, num_shares, range(mine, mine + of_each))
+    return served(data, data_service) if data_service else data
+
+  loop.run(strategy.distribute_datasets_from_function(shares), first, num_steps,
+           log_every, evaluate_every, checkpoint_every, on_first_step)
 
 
 def _check_chunks(examples_per_chunk, share):
@@ -120,24 +143,22 @@ def _check_chunks(examples_per_chunk, share):
                      "of a replica: give a divisor, or None")
 
 
-def _local_strategy():
-  devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-  return tf.distribute.MirroredStrategy([d.name for d in devices])
-
-
 class _Loop:
-  """Steps, and what happens between them."""
+  """Steps, and what the chief does between them while the others wait in the next."""
 
-  def __init__(self, trainer, checkpoints, summaries, validation, look, max_skipped):
+  def __init__(self, trainer, together, checkpoints, summaries, validation, look, max_skipped):
     self.trainer, self.checkpoints, self.summaries = trainer, checkpoints, summaries
+    self._together = together
     self._validation, self._look, self._max_skipped = validation, look, max_skipped
     self._signal = None
     self._skipped_on_end = 0
 
   def run(self, data, first, num_steps, log_every, evaluate_every, checkpoint_every, on_first_step):
-    self.summaries.begin(first)
+    is_chief = self._together.is_chief
+    if is_chief:
+      self.summaries.begin(first)
     handlers = {s: signal.signal(s, self._note_signal) for s in (signal.SIGTERM, signal.SIGINT)}
-    bar = notes.Progress(num_steps, first)
+    bar = notes.Progress(num_steps, first, silent=not is_chief)
     started, since, waited = time.monotonic(), first, 0.
     batches = iter(data)
     try:
@@ -145,14 +166,15 @@ class _Loop:
         asked = time.monotonic()
         x, _, mask = next(batches)
         waited += time.monotonic() - asked
-        metrics = self.trainer.step(x, mask, tf.constant(step, tf.int64))
+        with self._together.watched():
+          metrics = self.trainer.step(x, mask, tf.constant(step, tf.int64))
         done = step + 1
         self._count_skipped(metrics, done)
         if step == first and on_first_step:
           on_first_step()
         bar.update(float(metrics["bound"]))
         last = done == num_steps
-        if done % log_every == 0 or last:
+        if is_chief and (done % log_every == 0 or last):
           values = {name: float(value) for name, value in metrics.items()}
           now = time.monotonic()
           values["steps_per_second"] = (done - since) / (now - started)
@@ -160,17 +182,20 @@ class _Loop:
           values["skipped_steps"] = float(self.checkpoints.skipped.numpy())
           self.summaries.show({f"train/{name}": v for name, v in values.items()}, done)
           started, since, waited = now, done, 0.
-        if done % evaluate_every == 0 or last:
+        if is_chief and (done % evaluate_every == 0 or last):
           self._evaluate(done, bar)
-        if done % checkpoint_every == 0 or last or self._signal:
+        stop = self._together.any(self._signal)
+        if is_chief and (done % checkpoint_every == 0 or last or stop):
           self.checkpoints.save(done)
           if not last:
             self.summaries.begin(done)
-        if self._signal:
-          raise Stopped(done, self._signal)
+        if stop:
+          self._together.any(False)  # the checkpoint is there before a process ends
+          raise Stopped(done, self._signal or signal.SIGTERM)
     finally:
       bar.close()
-      self.summaries.close()
+      if is_chief:
+        self.summaries.close()
       for number, handler in handlers.items():
         signal.signal(number, handler)
 

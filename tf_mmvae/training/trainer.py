@@ -5,7 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors, objectives
-from tf_mmvae.modality import couples_examples
+from tf_mmvae.modality import couples_examples, is_synchronized
 
 _HELD_OUT = ("objective", "bound")
 _FIGURES = (*_HELD_OUT, "log_q_over_p", "effective_sample_size", "captured_weight",
@@ -33,8 +33,9 @@ class Trainer:
         rounding alone.
 
     Raises:
-      ValueError: for chunks, where a network computes with statistics of its batch; for
-        jit_compile with several replicas on processors.
+      ValueError: where a network computes with statistics of its batch, for chunks, and for several
+        replicas unless it does so over all of them; for jit_compile with several replicas on
+        processors.
     """
     if jit_compile and strategy.num_replicas_in_sync > 1 and any(
         "CPU" in device for device in strategy.extended.worker_devices):
@@ -48,6 +49,8 @@ class Trainer:
     if examples_per_chunk is not None:
       self._refuse_coupled(model.modalities, "examples_per_chunk would cut in pieces: take such "
                            "layers out, or leave examples_per_chunk None")
+    if strategy.num_replicas_in_sync > 1:
+      self._refuse_unsynchronized()
     with strategy.scope():
       optimizer.build(model.trainable_variables)
 
@@ -224,6 +227,14 @@ class Trainer:
         if couples_examples(getattr(self.model.modalities[name], network)):
           raise ValueError(f"modality '{name}': its {network} computes with statistics of its "
                            f"batch, which {advice}")
+
+  def _refuse_unsynchronized(self):
+    for name, modality in self.model.modalities.items():
+      for network in ("encoder", "decoder"):
+        if not is_synchronized(getattr(modality, network)):
+          raise ValueError(
+              f"modality '{name}': its {network} computes with statistics of a device's share of "
+              "the batch: give its BatchNormalization synchronized=True, or train on one device")
 
 
 def _sum_and_count(values, present=None):
