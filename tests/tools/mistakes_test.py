@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import importlib
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import shutil
 import tempfile
 
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tests import runs
@@ -355,6 +357,16 @@ def test_no_space(copy, small_files, size, named):
     if not name.endswith(".knobs"):  # written anew at each start
       assert before[name] == after[name], name
   assert runs.last_step(copy.checkpoints) == 20
+
+
+def test_what_tensorflow_puts_around_a_sentence_is_left_out(monkeypatch):
+  monkeypatch.syspath_prepend(runs.ROOT / "tools")
+  mistakes = importlib.import_module("mistakes")
+  said = "OSError: /data/rows is damaged: put back the file\nTraceback (most recent call last):"
+  for before in ("{{function_node a}} Error in user-defined function passed to Map:1 "
+                 "transformation with iterator: Iterator::Root::Map: ", "{{function_node a}} ", ""):
+    error = tf.errors.UnknownError(None, None, before + said)
+    assert mistakes.sentence(error) == "/data/rows is damaged: put back the file"
 
 
 @pytest.mark.parametrize("flag", ["run_dir", "data_dir"])

@@ -172,6 +172,7 @@ def test_a_disk_that_fills_up_while_events_are_written(whole, disk):
     with open(path / "ballast", "wb", buffering=0) as file, contextlib.suppress(OSError):
       while True:
         file.write(b"x" * 512)
+    return {f"scalar {i}": 0. for i in range(200)}  # more than the last block has room for
 
   with pytest.raises(tf.errors.ResourceExhaustedError, match=f"{path}/events/.*No space left on"):
     run(path, look=fill)
@@ -222,7 +223,8 @@ def own(tmp_path):
 
 def test_an_unreadable_shard_in_the_middle_of_a_run(own, tmp_path):
   """The run is kept, and goes on once the file is back."""
-  expected = run(tmp_path / "whole", train_data=own())
+  often = {"num_steps": 60, "evaluate_every": 10, "log_every": 10}
+  expected = run(tmp_path / "whole", train_data=own(), **often)
   (shard,) = (tmp_path / "data").rglob("*image*/**/own_data-train.array_record-*")
   content = shard.read_bytes()
 
@@ -232,11 +234,11 @@ def test_an_unreadable_shard_in_the_middle_of_a_run(own, tmp_path):
 
   sentence = f"{shard} is missing or damaged, or may not be read: put back the file, or remove"
   with pytest.raises(tf.errors.UnknownError, match=sentence):
-    run(tmp_path / "run", train_data=own(), look=cut, num_steps=1000)
+    run(tmp_path / "run", train_data=own(), look=cut, **often)
   saved = checkpoints.steps(tmp_path / "run" / "checkpoints")
-  assert saved
+  assert saved[-1] >= 8
   with pytest.raises(tf.errors.UnknownError, match=sentence):
-    run(tmp_path / "run", train_data=own())
+    run(tmp_path / "run", train_data=own(), **often)
   assert checkpoints.steps(tmp_path / "run" / "checkpoints") == saved
   shard.write_bytes(content)
-  assert_same_runs(expected, run(tmp_path / "run", train_data=own()))
+  assert_same_runs(expected, run(tmp_path / "run", train_data=own(), **often))

@@ -19,8 +19,8 @@ class Records:
     builder: a TFDS builder whose data set is prepared as array_record.
     split: the name of a split.
 
-  Reading raises `OSError`, or `tf.errors.UnknownError` in TensorFlow, that names the file where a
-  file of records is missing or damaged, or may not be read.
+  Where a file is missing or damaged, or may not be read, reading raises an `OSError` that names it,
+  inside of a tf.data pipeline a `tf.errors.UnknownError` with the same words.
   """
 
   def __init__(self, builder, split):
