@@ -192,7 +192,7 @@ def test_events_are_on_disk_before_a_checkpoint_however_many(tmp_path, monkeypat
   monkeypatch.setattr(Summaries, "show", lambda self, values, step: show(
       self, {**values, "train/one_more": 0.}, step))
   monkeypatch.setattr(checkpoints.Checkpoints, "save", look)
-  run(tmp_path, num_steps=2, evaluate_every=100)
+  run(tmp_path, num_steps=4, evaluate_every=100)
   assert {("train/one_more", 2)} <= seen[0]
 
 
