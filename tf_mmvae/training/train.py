@@ -163,7 +163,6 @@ class _Loop:
         if done % evaluate_every == 0 or last:
           self._evaluate(done, bar)
         if done % checkpoint_every == 0 or last or self._signal:
-          self.summaries.flush()  # what came before a checkpoint is not written again
           self.checkpoints.save(done)
           if not last:
             self.summaries.begin(done)
