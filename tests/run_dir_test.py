@@ -73,3 +73,18 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert path.read_text() == "old"
     raise KeyError
   assert path.read_text() == "old"
+  assert os.listdir(tmp_path) == ["table.json"]
+
+
+def test_a_full_disk_names_what_could_not_be_written(tmp_path):
+  """Where the system does not: when a file is written to, not opened."""
+  path = tmp_path / "table.json"
+  with pytest.raises(OSError) as error, replacing(path), open("/dev/full", "w") as file:
+    file.write("new")
+  assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(path))
+  run = RunDir(tmp_path / "run")
+  os.makedirs(run.path)
+  os.symlink("/dev/full", run.lock)
+  with pytest.raises(OSError) as error, run.locked():
+    pass
+  assert error.value.filename == run.lock

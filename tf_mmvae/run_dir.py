@@ -49,15 +49,8 @@ class RunDir:
     os.makedirs(self.path, exist_ok=True)
     if os.path.exists(self.config) and self.read_config() == text:
       return
-    unfinished = f"{self.config}.{os.getpid()}"
-    try:
-      with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(_FIRST.format(FORMAT) + text + _LAST)
-      os.replace(unfinished, self.config)
-    except OSError as error:
-      with contextlib.suppress(OSError):
-        os.remove(unfinished)
-      raise OSError(error.errno, error.strerror, self.config) from error
+    with replacing(self.config) as path, open(path, "w", encoding="utf-8") as file:
+      file.write(_FIRST.format(FORMAT) + text + _LAST)
 
   def read_config(self):
     """The text of the configuration.
@@ -112,15 +105,35 @@ class RunDir:
       except OSError as error:  # some network file systems know no locks
         logging.warning("%s cannot be locked (%s): see that no other process trains into it",
                         self.path, error.strerror)
-      file.truncate(0)
-      file.write(f"{os.getpid()}\n")
-      file.flush()
+      with _naming(self.lock):
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"{os.getpid()}\n".encode())
       yield
 
 
 @contextlib.contextmanager
 def replacing(path):
-  """Yields where to write a file that takes the place of `path` once it is whole."""
+  """Yields where to write a file that takes the place of `path` once it is whole.
+
+  What cannot be written in full is removed, and an `OSError` that names no file names `path`.
+  """
   unfinished = f"{path}.unfinished"
-  yield unfinished
-  os.replace(unfinished, path)
+  try:
+    with _naming(path):
+      yield unfinished
+      os.replace(unfinished, path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      os.remove(unfinished)
+    raise
+
+
+@contextlib.contextmanager
+def _naming(path):
+  """Inside, the system's refusal to write names a file."""
+  try:
+    yield
+  except OSError as error:
+    if error.errno is None or error.filename is not None:
+      raise
+    raise OSError(error.errno, error.strerror, str(path)) from error

@@ -295,6 +295,7 @@ def refuse_another_config(run_dir):
 
   Without a checkpoint there is nothing to go on with, and the present configuration takes over.
   """
+  from tf_mmvae.training import checkpoints
   if not os.path.exists(run_dir.config):
     return
   old = bindings(run_dir.read_config())
@@ -303,7 +304,7 @@ def refuse_another_config(run_dir):
   macros = {str(both[key])[1:] for both in (old, new) for key in free & both.keys()}
   differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)
                      and key not in free and (key[2] or key[1] not in macros))
-  if differing and os.path.exists(os.path.join(run_dir.checkpoints, "checkpoint")):
+  if differing and checkpoints.steps(run_dir.checkpoints):
     said = "; ".join(f"{name_of(key)}: {old.get(key, 'not set')} there, "
                      f"{new.get(key, 'not set')} now" for key in differing[:5])
     said += f"; and {len(differing) - 5} more" if len(differing) > 5 else ""

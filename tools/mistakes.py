@@ -36,6 +36,7 @@ def sentence(error):
   if not lines:
     return type(error).__name__
   chosen = lines[-1 if lines[0] == "in user code:" else 0]
+  chosen = re.sub(r"^{{.*?}} (Error in user-defined function .*?: (?=\w+Error: ))?", "", chosen)
   return re.sub(r"^\w+(Error|Exception): ", "", chosen)
 
 

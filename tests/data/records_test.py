@@ -1,7 +1,10 @@
 import collections
+import functools
 
+import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from tensorflow_datasets.core import shuffle
 
 from tests.data import own_data_test
@@ -33,3 +36,35 @@ def test_any_order_twice_and_none(tmp_path, monkeypatch):
       assert values.numpy().tolist() == every[name][positions].tolist(), name
   pictures = source.records("image", "train").read(tf.constant([2, 2], tf.int64))["value"]
   assert pictures.shape == [2, *own_data_test.SHAPE] and pictures.dtype == tf.uint8
+
+
+def flip(path):
+  """A bit in the middle of what is not filled up with zeros."""
+  content = np.frombuffer(path.read_bytes(), np.uint8).copy()
+  used = np.flatnonzero(content)
+  content[used[len(used) // 2]] ^= 1
+  path.write_bytes(content.tobytes())
+
+
+@pytest.mark.parametrize("damage", [
+    lambda path: path.write_bytes(path.read_bytes()[:65536]), lambda path: path.write_bytes(b""),
+    flip, lambda path: path.unlink()], ids=["cut", "empty", "changed", "missing"])
+def test_an_unreadable_file_is_named(tmp_path, monkeypatch, damage):
+  """The second of three; what lies in the others is read."""
+  config = tfds.download.DownloadConfig(num_shards=3)
+  prepare = own_data.OwnData.download_and_prepare
+  monkeypatch.setattr(own_data.OwnData, "download_and_prepare",
+                      functools.partialmethod(prepare, download_config=config))
+  own_data_test.write_source(tmp_path / "birds")
+  source = own_data.Source(tmp_path / "birds" / "birds.csv", own_data_test.COLUMNS,
+                           split_column="split", data_dir=tmp_path / "data")
+  expected = source.records(own_data.ROWS, "train").read_all()["sentence"]
+  (path,) = (tmp_path / "data").rglob("*rows*/**/*train*-00001-of-00003")
+  damage(path)
+  rows = source.records(own_data.ROWS, "train")
+  first, last = 0, rows.num_records - 1
+  found = rows.read(tf.constant([last, first], tf.int64))["sentence"].numpy().tolist()
+  assert found == expected[[last, first]].tolist()
+  with pytest.raises(OSError, match=f"^{path} is missing or damaged, or may not be read: put "
+                     f"back the file, or remove {path.parent}, and the same command prepares it"):
+    rows.read(tf.constant([last, rows.num_records // 2, first], tf.int64))

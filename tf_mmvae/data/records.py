@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from absl import logging
 
 _LARGEST_KEY = 2**128  # of the records of TFDS
 _AT_ONCE = 256  # records that are read at once when all are
@@ -17,9 +18,13 @@ class Records:
   Args:
     builder: a TFDS builder whose data set is prepared as array_record.
     split: the name of a split.
+
+  Where a file is missing or damaged, or may not be read, reading raises an `OSError` that names it,
+  inside of a tf.data pipeline a `tf.errors.UnknownError` with the same words.
   """
 
   def __init__(self, builder, split):
+    self._split = builder.info.splits[split]
     self._source = builder.as_data_source(
       split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
@@ -57,8 +62,24 @@ class Records:
 
   def _fetch(self, positions):
     found = np.empty([len(positions)], object)
-    found[:] = self._source.__getitems__(positions.tolist())
+    found[:] = self._from_source(positions)
     return found
+
+  def _from_source(self, positions):
+    """The records at positions, a list of bytes."""
+    try:
+      found = self._source.__getitems__(positions.tolist())
+      if all(found):  # what a file cut short lacks is b""
+        return found
+    except (RuntimeError, ValueError, IndexError) as error:
+      if len(positions) == 1:
+        logging.debug("%s", error)
+    if len(positions) > 1:  # which of the files it is
+      return [record for i in positions for record in self._from_source(np.array([i]))]
+    shard = np.searchsorted(np.cumsum(self._split.shard_lengths), positions[0], side="right")
+    path = self._split.filepaths[shard]
+    raise OSError(f"{path} is missing or damaged, or may not be read: put back the file, or remove "
+                  f"{path.parent}, and the same command prepares it again")
 
 
 def ordered_key(i, num):

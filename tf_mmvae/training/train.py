@@ -7,6 +7,7 @@ import time
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from tf_mmvae.run_dir import RunDir
 from tf_mmvae.training import notes, workers
@@ -176,7 +177,7 @@ class _Loop:
         last = done == num_steps
         if is_chief and (done % log_every == 0 or last):
           values = {name: float(value) for name, value in metrics.items()}
-          now = time.monotonic()
+          now = max(time.monotonic(), started + 1e-6)  # a clock may be set back, or stand still
           values["steps_per_second"] = (done - since) / (now - started)
           values["input_wait"] = waited / (now - started)
           values["skipped_steps"] = float(self.checkpoints.skipped.numpy())
@@ -209,6 +210,9 @@ class _Loop:
       return
     self.checkpoints.skipped.assign_add(1)
     self._skipped_on_end += 1
+    if self._skipped_on_end == 1:
+      logging.warning("step %d is skipped: its objective or gradient is not finite; TensorBoard "
+                      "counts such steps", done)
     if self._skipped_on_end >= self._max_skipped:
       raise ArithmeticError(
           f"the objective or its gradient was not finite in {self._skipped_on_end} steps on end, "
