@@ -1,7 +1,7 @@
 """What a training step costs: seconds, memory, and the share of what the processor can do.
 
   python benchmarks/step.py                                   # all; some 30 minutes on one core
-  python benchmarks/step.py --configs=digits_10 --kinds=dense,chunked_8 --steps=5
+  python benchmarks/step.py --configs=digits_30 --kinds=dense,screened_3 --steps=5
 
 Models are those of the gin files that `CONFIGS` names, on random numbers and sentences of 12 to 24
 words. Each row is a process of its own; rows of one configuration are stepped in turns, each step
@@ -42,6 +42,9 @@ CONFIGS = {
     "digits_elbo": Config(128, 1, 20, "elbo"),
     "photos_10": Config(8, 10, 64),  # gin/cub_released.gin
     "photos_50": Config(64, 50, 64),
+    "cub_10": Config(8, 10, 64),  # the same pictures; sentences word by word, as gin/cub.gin
+    "cub_50": Config(64, 50, 64),
+    "cub_1000": Config(2, 1000, 64),
     "features_50": Config(64, 50, 64),  # gin/cub_features.gin
     "views_2": Config(64, 1, 64),  # gin/polymnist.gin
     "views_3": Config(64, 1, 64),
@@ -56,8 +59,9 @@ def main():
       description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--configs", default=",".join(CONFIGS), help=", ".join(CONFIGS))
   parser.add_argument("--kinds", default="dense,screened_3,chunked_8",
-                      help="dense; screened_N, N particles backwards; chunked_N, N examples a "
-                      "chunk; jit, compiled by XLA")
+                      help="dense; screened_N, the best N particles and one more backwards; "
+                      "screened_N_bfloat16, weighed in few bits; bfloat16, all in few bits; "
+                      "chunked_N, N examples a chunk; jit, compiled by XLA")
   parser.add_argument("--steps", type=int, default=5, help="timed, after one that is traced")
   parser.add_argument("--clock", choices=list(CLOCKS), default="wall",
                       help="processor: the time of all threads, so for one core alone")
@@ -129,10 +133,13 @@ def serve(*row_of):
 
 def options(kind):
   """What a kind such as "chunked_8" gives to Estimator and to Trainer, each a dict."""
-  name, _, number = kind.partition("_")
+  from tf_mmvae.screening import Screening
+  name, *rest = kind.split("_")
   return {"dense": lambda: ({}, {}), "jit": lambda: ({}, {"jit_compile": True}),
-          "screened": lambda: ({"screened": int(number)}, {}),
-          "chunked": lambda: ({}, {"examples_per_chunk": int(number)})}[name]()
+          "bfloat16": lambda: ({}, {}),
+          "screened": lambda num, dtype=None: (
+              {"screening": Screening(int(num), dtype=dtype)}, {}),
+          "chunked": lambda num: ({}, {"examples_per_chunk": int(num)})}[name](*rest)
 
 
 class Row:
@@ -144,6 +151,7 @@ class Row:
     import tensorflow as tf
 
     from tf_mmvae import estimators, objectives
+    from tf_mmvae.modality import computing_in
     from tf_mmvae.model import MultimodalVAE, Prior
     from tf_mmvae.training.trainer import Trainer
     config, self._clock = CONFIGS[name], CLOCKS[clock]
@@ -159,7 +167,9 @@ class Row:
         self._model, self._estimator, keras.optimizers.Adam(amsgrad=True),
         tf.distribute.get_strategy(), config.num_samples, seed=0, **of_trainer)
     self._start = peak_mib()
-    self._take()
+    networks = [n for m in self._model.modalities.values() for n in (m.encoder, m.decoder)]
+    with computing_in(kind if kind == "bfloat16" else None, networks):
+      self._take()
 
   def step(self):
     """{"seconds", "mib": peak above the start, "rate": operations a second of products}."""
@@ -218,7 +228,7 @@ def operations(op_type, inputs, outputs):
 def modalities(name):
   """Those of a configuration by the first part of its name."""
   kind, _, number = name.partition("_")
-  return {"digits": digits, "photos": photos, "features": features, "birds": birds,
+  return {"digits": digits, "photos": photos, "cub": cub, "features": features, "birds": birds,
           "views": lambda: views(int(number))}[kind]()
 
 
@@ -239,15 +249,33 @@ def digits():
 def photos():
   from tf_mmvae import distributions
   from tf_mmvae.modality import Modality
-  from tf_mmvae.nets import images, sentence_images
-  shape = (64, 64, 3)
+  from tf_mmvae.nets import sentence_images
   return [
-      Modality("image", shape, images.ConvEncoder(64, (64, 128, 256, 512)),
-               images.ConvDecoder(shape, (512, 256, 128, 64), shared_bias=True),
-               distributions.laplace_likelihood),
+      photo(),
       Modality("sentence", (WORDS,), sentence_images.SentenceImageEncoder(64, VOCABULARY),
                sentence_images.SentenceImageDecoder(VOCABULARY, WORDS),
                distributions.sentence_likelihood, distributions.normal, dtype="int32")]
+
+
+def cub():
+  from tf_mmvae import distributions
+  from tf_mmvae.modality import Modality
+  from tf_mmvae.nets import sentences
+  return [
+      photo(),
+      Modality("sentence", (WORDS,), sentences.RecurrentEncoder(64, VOCABULARY, 128),
+               sentences.RecurrentDecoder(VOCABULARY, WORDS, 128),
+               distributions.sentence_likelihood, dtype="int32")]
+
+
+def photo():
+  from tf_mmvae import distributions
+  from tf_mmvae.modality import Modality
+  from tf_mmvae.nets import images
+  shape = (64, 64, 3)
+  return Modality("image", shape, images.ConvEncoder(64, (64, 128, 256, 512)),
+                  images.ConvDecoder(shape, (512, 256, 128, 64), shared_bias=True),
+                  distributions.laplace_likelihood)
 
 
 def features():

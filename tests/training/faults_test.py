@@ -72,9 +72,11 @@ class _From:
     self._examples, self._started, self._change = small.examples(), started, change
     self.name, self.num_examples = self._examples.name, self._examples.num_examples
 
-  def shuffled_batches(self, batch_size, seed, first_step):
-    self._started.append(first_step)
-    data = self._examples.shuffled_batches(batch_size, seed, first_step)
+  def shuffled_batches(self, batch_size, seed, first_step=None, *shares):
+    if first_step is not None:  # and not only to see what kind they are
+      self._started.append(first_step)
+    first_step = first_step or 0
+    data = self._examples.shuffled_batches(batch_size, seed, first_step, *shares)
     if self._change is None:
       return data
     steps = tf.data.Dataset.range(first_step, 2**62)

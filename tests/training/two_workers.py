@@ -47,13 +47,31 @@ def arguments(read=None):
       "log_every": 1, "evaluate_every": 3, "checkpoint_every": 2}
 
 
-def main(directory, index):
+def main(directory, index, victim):
+  """The victim dies in the last of the trainings; where that is the chief, it is the only one."""
   said, strategy = {}, make_strategy()
 
   def run(name, **changes):
     train(**{"run_dir": os.path.join(directory, name), "strategy": strategy, **arguments(),
              **changes})
 
+  def die():
+    if index == victim:
+      note(directory, index, said)
+      os.kill(os.getpid(), signal.SIGKILL)
+
+  if victim:
+    live(directory, index, said, run)
+  try:
+    with before_step(DIED, die):
+      run("died")
+  except WorkerLost as lost:
+    said["lost"] = str(lost)
+  note(directory, index, said)
+
+
+def live(directory, index, said, run):
+  """Trainings in which no process dies; notes what is said."""
   read = []
   run("whole", **arguments(read))
   said["read"] = sorted(read)
@@ -69,18 +87,6 @@ def main(directory, index):
       run("differing", **changes)
     except ValueError as error:
       said[name] = str(error)
-
-  def die():
-    if index == 1:
-      note(directory, index, said)
-      os.kill(os.getpid(), signal.SIGKILL)
-
-  try:
-    with before_step(DIED, die):
-      run("died")
-  except WorkerLost as lost:
-    said["lost"] = str(lost)
-  note(directory, index, said)
 
 
 @contextlib.contextmanager
@@ -103,4 +109,4 @@ def note(directory, index, said):
 
 
 if __name__ == "__main__":
-  main(sys.argv[1], int(sys.argv[2]))
+  main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -71,11 +71,15 @@ def test_a_process_that_does_not_come():
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
   """(directory, what each of the two processes said, their exit codes)."""
-  directory = tmp_path_factory.mktemp("pair")
+  return of_two(tmp_path_factory.mktemp("pair"), victim=1)
+
+
+def of_two(directory, victim):
   addresses = [f"localhost:{port}" for port in runs.free_ports()]
   processes = [
       subprocess.Popen(
-          [sys.executable, "-m", "tests.training.two_workers", directory, str(index)],
+          [sys.executable, "-m", "tests.training.two_workers", directory, str(index),
+           str(victim)],
           cwd=runs.ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
           env={**os.environ, "TF_CONFIG": json.dumps(config(addresses, index=index))})
       for index in range(2)]
@@ -138,8 +142,18 @@ def test_processes_that_differ_say_so(pair):
 def test_one_that_dies_ends_the_other_and_one_process_goes_on(pair, alone):
   directory, said, codes = pair
   assert codes == [0, -9]
-  assert said[0]["lost"].startswith("another process of this training ended, or cannot be reached:")
-  run = RunDir(directory / "died")
+  assert_lost(said[0], RunDir(directory / "died"), alone)
+
+
+def test_a_chief_that_dies_ends_the_other_and_one_process_goes_on(alone, tmp_path):
+  directory, said, codes = of_two(tmp_path, victim=0)
+  assert codes == [-9, 0]
+  assert_lost(said[1], RunDir(directory / "died"), alone)
+
+
+def assert_lost(said, run, alone):
+  """The run is kept to its last checkpoint, and goes on to the same end."""
+  assert said["lost"].startswith("another process of this training ended, or cannot be reached:")
   assert runs.last_step(run.checkpoints) == two.DIED - 1
   train(run_dir=run.path, **two.arguments())
   runs.assert_nearly_same_runs(run, alone)
