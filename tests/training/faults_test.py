@@ -101,7 +101,7 @@ def test_nan_in_a_batch_is_a_step_not_taken(tmp_path, monkeypatch, caplog):
     if number != 2:
       return step(self, x, mask, number)
     return {name: tf.constant(0.) for name in
-            (tag.removeprefix("train/") for tag in train_test.SCALARS[:7] + ["finite"])}
+            (tag.removeprefix("train/") for tag in train_test.SCALARS[:9] + ["finite"])}
 
   monkeypatch.setattr(Trainer, "step", not_taken)
   reference = run(tmp_path / "not taken")

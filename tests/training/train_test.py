@@ -20,8 +20,8 @@ from tf_mmvae.training.trainer import Trainer
 
 NUM_STEPS = 8
 SCALARS = ["objective", "bound", "log_p_image", "log_p_sentence", "log_q_over_p",
-           "effective_sample_size", "gradient_norm", "steps_per_second", "input_wait", "finite",
-           "skipped_steps"]
+           "effective_sample_size", "captured_weight", "screening_error", "gradient_norm",
+           "steps_per_second", "input_wait", "finite", "skipped_steps"]
 KNOBS = ["_hparams_/experiment", "_hparams_/session_start_info"]
 
 

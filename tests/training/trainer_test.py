@@ -330,7 +330,8 @@ def test_chunks_change_steps_by_rounding_alone(size, settings):
   for of_whole, of_split in zip(expected, found, strict=True):
     assert of_whole.keys() == of_split.keys()
     for name, value in of_whole.items():
-      np.testing.assert_allclose(of_split[name], value, rtol=1e-5, err_msg=name)
+      rounding = 1e-4 if name == "screening_error" else 0.
+      np.testing.assert_allclose(of_split[name], value, rtol=1e-5, atol=rounding, err_msg=name)
   after = state(split)
   for name, value in state(whole).items():
     np.testing.assert_allclose(after[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
