@@ -266,3 +266,21 @@ def test_training_in_few_bits():
   gradients = tape.gradient(objective, coarse.trainable_variables)
   assert {g.dtype for g in gradients} == {v.value.dtype for v in coarse.variables} == {tf.float32}
   assert all(np.any(g) and np.all(np.isfinite(g)) for g in gradients)
+
+
+@pytest.mark.parametrize("encoder, decoder", [
+    (sentences.RecurrentEncoder(4, 9, units=5), sentences.RecurrentDecoder(9, 8, units=5)),
+    (sentences.RecurrentEncoder(4, 9, units=5), sentences.PositionwiseDecoder(9, 8, units=5)),
+    (sentence_images.SentenceImageEncoder(4, 9, 32, 5 * (4,)),
+     sentence_images.SentenceImageDecoder(9, 8, 32, 5 * (4,)))],
+    ids=["recurrent", "positionwise", "pictures of sentences"])
+def test_sentences_in_few_bits(encoder, decoder):
+  fine, coarse = (Modality("sentence", (8,), encoder, decoder, distributions.sentence_likelihood,
+                           dtype="int32", train_dtype=dtype) for dtype in (None, "bfloat16"))
+  words = tf.constant([[3, 4, 5, 1, 0, 0, 0, 0], [8, 1, 0, 0, 0, 0, 0, 0]])
+  z = tf.random.stateless_uniform([1, 2, 2, 4], [0, 1], -1., 1.)
+  found, expected = (m.log_likelihood(words, z, training=True) for m in (coarse, fine))
+  assert found.dtype == tf.float32 and np.any(found != expected)
+  np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.05)
+  found, expected = (m.posterior(words, True).distribution.loc for m in (coarse, fine))
+  np.testing.assert_allclose(found, expected, atol=0.05)

@@ -89,7 +89,8 @@ def test_own_number_of_samples(copy, args, expected):
 
 
 def test_one_example(copy):
-  code, printed = evaluate(copy, "--gin_param=MAX_EXAMPLES = 1")
+  code, printed = evaluate(
+      copy, "--gin_param=MAX_EXAMPLES = 1", "--gin_param=NUM_SAMPLES = 2")
   assert code == 0, printed
   assert " on toy_birds, 1 examples" in printed
   assert all(figure["n"] <= 1 for figure in figures(copy, "likelihoods").values())

@@ -63,7 +63,7 @@ class RecurrentDecoder(keras.Model):
     return self._logits(states, ops.take(told, at // self.length, axis=-2))
 
   def _logits(self, states, told):
-    scale, shift = ops.split(told, 2, axis=-1)
+    scale, shift = ops.split(ops.cast(told, states.dtype), 2, axis=-1)
     return self.head(self.hidden(ops.relu(states * (1. + scale) + shift)))
 
   def start(self, z):
