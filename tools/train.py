@@ -13,6 +13,7 @@ import math
 import os
 
 import experiment
+import mistakes
 from absl import flags, logging
 
 
@@ -55,7 +56,7 @@ def _call_train(run, strategy, **kwargs):
   try:
     gin.get_configurable(train)(run_dir=run.path, strategy=strategy, **kwargs)
   except Stopped as stop:
-    print(stop)
+    print(mistakes.sentence(stop))
     raise SystemExit(stop.code) from None
 
 

@@ -79,6 +79,7 @@ def test_terminated(mishaps):
   assert said["step"] > killed["step"]
   assert "Traceback" not in said["printed"]
   (sentence,) = re.findall(r"^stopped by .*$", said["printed"], re.M)
+  assert "In call to" not in said["printed"]
   assert sentence == (f"stopped by SIGTERM after step {said['step']}, which is saved: the same "
                       "command goes on from there")
 

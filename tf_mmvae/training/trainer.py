@@ -195,10 +195,20 @@ class Trainer:
     return figures
 
   def _noise(self, x, seed, num_examples):
-    """Noise [B, S, K, D] of a global batch, example by example: replicas and chunks cut it."""
-    num_strata = self._estimator.num_strata(self.model, x)
-    shape = [num_examples, num_strata, self._num_samples, self.model.latent_dim]
-    return joint_posteriors.uniform_noise(shape, tf.stack([tf.cast(s, tf.int64) for s in seed]))
+    """Noise [B, S, K, D] of a global batch, example by example: replicas and chunks cut it.
+
+    What an estimator takes beside the noise of the components is drawn apart: z stays the same.
+    """
+    first, second = (tf.cast(s, tf.int64) for s in seed)
+
+    def draw(num_rows, first):
+      shape = [num_examples, num_rows, self._num_samples, self.model.latent_dim]
+      return joint_posteriors.uniform_noise(shape, tf.stack([first, second]))
+
+    num_components = self.model.num_components(x)
+    others = self._estimator.num_strata(self.model, x) - num_components
+    noise = draw(num_components, first)
+    return tf.concat([noise, draw(others, first + 2**32)], 1) if others else noise
 
   def _over_chunks(self, compute, zeros, x, mask, noise):
     """The sum of `compute(x, mask, noise [S, K, C, D])` over chunks of C examples of a replica.
