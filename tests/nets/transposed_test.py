@@ -9,7 +9,7 @@ from tf_mmvae.nets import images, sentence_images, transposed
 def outputs_and_gradients(layer, x):
   with tf.GradientTape() as tape:
     tape.watch(x)
-    y = layer(x)
+    y = layer(x, training=True)
     loss = tf.reduce_sum(y * tf.random.stateless_normal(y.shape, [0, 1]))
   return [y, *tape.gradient(loss, [x, *(v.value for v in layer.trainable_variables)])]
 
@@ -40,3 +40,10 @@ def test_decoders_end_with_it_where_they_can(network, thin):
   found = [isinstance(layer, transposed.ThinConv2DTranspose)
            for layer in network()._flatten_layers()]
   assert sum(found) == thin
+
+
+def test_no_pictures():
+  layer = transposed.ThinConv2DTranspose(3)
+  layer(tf.zeros([1, 4, 5, 8]))
+  run = tf.function(lambda x: layer(x), input_signature=[tf.TensorSpec([None, 4, 5, 8])])
+  assert run(tf.zeros([0, 4, 5, 8])).shape == (0, 8, 10, 3)

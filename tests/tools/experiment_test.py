@@ -42,7 +42,7 @@ def trained(load, tmp_path):
   run = RunDir(tmp_path / "trained")
   run.write_config(load(run))
   os.makedirs(run.checkpoints)
-  with open(os.path.join(run.checkpoints, "checkpoint"), "w") as file:
+  with open(os.path.join(run.checkpoints, "ckpt-1.index"), "w") as file:
     file.write("")
   return run
 
@@ -99,7 +99,7 @@ def test_every_difference_is_named(experiment, load, trained):
 
 def test_without_a_checkpoint_the_new_configuration_takes_over(experiment, load, trained):
   """And words are counted again, but not for the same configuration."""
-  os.remove(os.path.join(trained.checkpoints, "checkpoint"))
+  os.remove(os.path.join(trained.checkpoints, "ckpt-1.index"))
   with open(trained.vocabulary, "w") as file:
     file.write("bird\n")
   load(trained, "NUM_STEPS = 3")

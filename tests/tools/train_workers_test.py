@@ -42,7 +42,8 @@ def test_the_first_alone_speaks_and_writes(pair):
   run, ((_, first), (_, second)) = pair
   assert "; 2 devices" in first and "held-out objective" in first and "Next:" in first
   assert second == ("worker 1, one of 2 processes that train together: waits for the others\n")
-  expected = runs.files(runs.finished(TINY)[0].path).keys()
+  expected = [path for path in runs.files(runs.finished(TINY)[0].path)
+              if "judges" not in path and not path.endswith("report.html")]  # of other tests
 
   def kinds(paths):  # names of events hold the time, the process and a count
     return sorted(path.split(".after-")[-1] if ".after-" in path else path.split(".tfevents")[0]

@@ -12,14 +12,16 @@ class ThinConv2DTranspose(keras.layers.Conv2DTranspose):
   """`Conv2DTranspose(filters, 4, 2, "same")` for few filters: the same function, sooner made.
 
   On processors a transposed convolution takes as long for 1 filter as for 16. Forwards this is a
-  plain convolution of 2x2 to 4 filters a filter, whose numbers become pixels; backwards it is as
-  ever. docs/speed.md has figures.
+  plain convolution of 2x2 to 4 filters a filter, whose numbers become pixels, in training;
+  backwards it is as ever. docs/speed.md has figures.
   """
 
   def __init__(self, filters, **kwargs):
     super().__init__(filters, 4, 2, "same", **kwargs)
 
-  def call(self, x):
+  def call(self, x, training=False):
+    if not training:  # for no pictures TensorFlow's convolution has another shape, and an export
+      return super().call(x)  # is best of what every runtime knows
     y = _spread(x, tf.convert_to_tensor(self.kernel))
     if self.use_bias:
       y = tf.nn.bias_add(y, tf.convert_to_tensor(self.bias))
