@@ -25,7 +25,9 @@ def main():
     if i != BROKEN:
       assert expected[i]["gradient_norm"] > 2 * t.CLIP_NORM
     for name, value in expected[i].items():
-      np.testing.assert_allclose(found[i][name], value, rtol=1e-5, err_msg=f"step {i}, {name}")
+      rounding = 1e-4 if name == "screening_error" else 0.
+      np.testing.assert_allclose(
+          found[i][name], value, rtol=1e-5, atol=rounding, err_msg=f"step {i}, {name}")
   start, end = t.state(t.make(optimizer=averaging)), t.state(one)
   moved = [np.abs(value - old).max()
            for (name, value), old in zip(end.items(), start.values(), strict=True)
