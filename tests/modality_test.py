@@ -247,6 +247,11 @@ def test_a_number_of_views_that_makes_no_sense(num):
     views(num, image)
 
 
+def test_another_dtype_is_refused():
+  with pytest.raises(ValueError, match='^train_dtype must be "bfloat16", or None for float32, '):
+    small.model(train_dtype=8)
+
+
 def test_training_in_few_bits():
   """Bodies alone, in training alone; weights, posterior and likelihood stay float32."""
   coarse, fine = (small.model(train_dtype=dtype) for dtype in ("bfloat16", None))

@@ -217,6 +217,7 @@ def test_screening_in_few_bits(pair, bound):
     ({"num_best": 0}, "num_best must be a whole number of at least 1, got 0"),
     ({"num_best": 1.5}, "num_best must be a whole number of at least 1, got 1.5"),
     ({"num_best": None}, "num_best must be a whole number of at least 1, got None"),
+    ({"dtype": "float16"}, 'dtype of Screening must be "bfloat16", or None for float32, got '),
     ({"slice_size": 0}, "slice_size must be a whole number of at least 1, or None, got 0")])
 def test_numbers_that_make_no_sense(kwargs, message):
   with pytest.raises(ValueError, match=message):

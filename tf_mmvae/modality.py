@@ -28,10 +28,14 @@ class Modality(keras.layers.Layer):
         `shape`.
       posterior: family of the expert, function raw [B, 2 D] -> `tfd.Distribution`.
       dtype: of an observation: "float32", or "int32" for word ids.
-      train_dtype: what convolutions and dense layers compute in while they train, such as
-        "bfloat16"; None is float32. Weights and densities are float32 always.
+      train_dtype: what convolutions and dense layers compute in while they train, "bfloat16", or
+        None for float32. Weights and densities are float32 always.
+
+    Raises:
+      ValueError: for another `train_dtype`.
     """
     super().__init__(name=name)
+    check_dtype("train_dtype", train_dtype)
     self.spec = tf.TensorSpec([None, *shape], dtype, name=name)
     self.encoder = encoder
     self.decoder = decoder
@@ -128,6 +132,12 @@ def is_random(network):
   """Whether a network draws random numbers in training, as dropout and noise layers of Keras do."""
   return any(getattr(layer, name, 0) for layer in network._flatten_layers()
              for name in ("rate", "dropout", "recurrent_dropout", "stddev"))
+
+
+def check_dtype(name, dtype):
+  """Raises ValueError for a dtype that networks cannot be told to compute in."""
+  if dtype not in (None, "bfloat16"):  # float16 would need its gradients scaled
+    raise ValueError(f'{name} must be "bfloat16", or None for float32, got {dtype!r}')
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import functools
 
 import tensorflow as tf
 
-from tf_mmvae.modality import couples_examples, is_random
+from tf_mmvae.modality import check_dtype, couples_examples, is_random
 from tf_mmvae.objectives import SAMPLES, STRATA, Estimate, coefficients
 
 
@@ -33,13 +33,14 @@ class Screening:
       num_best: n, particles an example (and stratum) that are backpropagated as they are.
       slice_size: so many particles of a stratum are weighed at once. None is n + 1, which makes the
         first pass no larger than the second.
-      dtype: what decoders compute in when all particles are weighed, such as "bfloat16"; None is
-        float32. Anything else is faster and biased: weights are those of other log w, by
+      dtype: what decoders compute in when all particles are weighed, "bfloat16", or None for
+        float32. The former is faster, and biased: weights are those of other log w, by
         `Estimate.screening_error`.
 
     Raises:
-      ValueError: if a number is below 1.
+      ValueError: if a number is below 1, or for another dtype.
     """
+    check_dtype("dtype of Screening", dtype)
     for name, number, also in (("num_best", num_best, ""), ("slice_size", slice_size, ", or None")):
       if not (number is None and also) and not (isinstance(number, int) and number >= 1):
         raise ValueError(f"{name} must be a whole number of at least 1{also}, got {number!r}")
