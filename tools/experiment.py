@@ -105,7 +105,8 @@ def load(run_dir, from_run, after=()):
 
   Raises:
     FileNotFoundError: if it should and the run has none.
-    ValueError: for a macro without a value or a use, or what gin finds wrong.
+    ValueError: for a macro without a value or a use, a word where True or False belongs, or what
+      gin finds wrong.
   """
   import gin
   with _no_chatter():
@@ -137,6 +138,7 @@ def load(run_dir, from_run, after=()):
   for name in sorted(_macros_set() - used):
     raise ValueError(f"nothing uses the macro {name}: look for a misspelt name, or take it "
                      f"out{_meant(name, used)}")
+  _refuse_words_for_bools()
   gin.finalize()
 
 
@@ -145,6 +147,24 @@ def _parse(parse, given, source):
     parse(given)
   except Exception as error:  # whatever gin, or a module that it imports, makes of a mistake
     raise mistakes.in_gin(error, source) from error
+
+
+def _refuse_words_for_bools():
+  """Raises ValueError for the likes of "False": any word would count as True."""
+  import gin
+  given = bindings(config_text())
+  for key, value in given.items():
+    name = (_, selector, argument) = key
+    while str(value).startswith("%"):
+      name = ("", value[1:], "")
+      value = given.get(name)
+    if not argument or not isinstance(value, str) or value.startswith("@"):
+      continue
+    made = gin.get_configurable(selector)
+    made = made.__init__ if inspect.isclass(made) else made  # Keras has a __new__ of any arguments
+    parameter = inspect.signature(made).parameters.get(argument)
+    if parameter and isinstance(parameter.default, bool):
+      raise ValueError(f"{name_of(name)} must be True or False, without quotes, got {value!r}")
 
 
 def _macros_used():

@@ -72,6 +72,16 @@ def test_a_macro_without_a_value_is_named(load, tmp_path):
     load(RunDir(tmp_path), "train.train.num_steps = %NUM_STEP")
 
 
+@pytest.mark.parametrize("name, value", [
+    ("AMSGRAD", '"False"'), ("train.train.jit_compile", '"yes"'),
+    ("images.ConvDecoder.shared_bias", '"no"')])
+def test_a_word_is_no_bool(load, tmp_path, name, value):
+  """It would count as True."""
+  with pytest.raises(ValueError, match=f"^{name} must be True or False, without quotes, got '"):
+    load(RunDir(tmp_path), f"{name} = {value}")
+  load(RunDir(tmp_path), f"{name} = False")
+
+
 def test_a_macro_whose_use_was_replaced_is_no_mistake(load, tmp_path):
   run = RunDir(tmp_path)
   text = load(run, "train.train.num_steps = 30")
