@@ -118,7 +118,8 @@ CHOICES = {  # of each part, by the name of the part
         name: name for name in ("elbo", "iwae", "iwae_tight")}},
     "gradient": {"mvae": "reparameterised over subsets",
                  "mvtcae": "reparameterised, total correlation 0.9", "dreg_released": "stl",
-                 "screened": "dreg, the best 1 and one more backpropagated", **{
+                 "screened": "dreg, the best 1 and one more backpropagated",
+                 "cub_published": "dreg, the best 3 and one more backpropagated", **{
         name: name for name in ("reparameterised", "stl", "dreg", "mixture_dreg")}},
     "fusion": {"mopoe": "mixture_of_products", **{
         name: "product_of_experts" for name in ("poe", "mvae", "mvtcae")}}}
@@ -164,8 +165,9 @@ def test_a_part_steps_on_top_of_its_experiment(part, experiment, step_of_part, t
   code, printed = step_of_part(part, experiment, *MORE.get(part, []))
   assert code == 0, printed
   assert runs.last_step(tmp_path / "run" / "checkpoints") == 1
-  gradient = {"cub_released_tiny.gin": "stl",
-              "mnist_svhn_tiny.gin": "dreg, the best 1 and one more backpropagated"}
+  screened = "dreg, the best 1 and one more backpropagated"
+  gradient = {"cub_released_tiny.gin": "stl", "mnist_photo_tiny.gin": screened,
+              "mnist_svhn_tiny.gin": screened}
   default = {"bound": "iwae", "gradient": gradient.get(experiment, "dreg"),
              "fusion": "mixture_of_experts"}
   chosen = {kind: CHOICES[kind].get(part.removesuffix(".gin"), default[kind]) for kind in CHOICES}

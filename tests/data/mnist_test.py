@@ -80,7 +80,8 @@ def test_no_such_split(source, split):
     (gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 60, 28, 28) + b"123"), "or cut short"),
     (gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 1, 27, 28) + bytes(756)), "no file of digits"),
     (gzip.compress(struct.pack(">HBB3I", 0, 9, 3, 1, 28, 28) + bytes(784)), "no file of digits"),
-    (gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 1, 28, 28) + bytes(784)), "has 1 digits, but")])
+    (gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 1, 28, 28) + bytes(784)), "has 1 digits, but")],
+    ids=["no gzip", "empty", "cut short", "27 rows", "another kind", "one digit"])  # not the time
 def test_damaged_files(source, content, said):
   path = source / "mnist" / NAMES["train", 3]
   path.write_bytes(content)

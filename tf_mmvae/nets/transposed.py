@@ -22,15 +22,14 @@ class ThinConv2DTranspose(keras.layers.Conv2DTranspose):
   def call(self, x, training=False):
     if not training:  # for no pictures TensorFlow's convolution has another shape, and an export
       return super().call(x)  # is best of what every runtime knows
-    y = _spread(x, tf.convert_to_tensor(self.kernel))
-    if self.use_bias:
-      y = tf.nn.bias_add(y, tf.convert_to_tensor(self.bias))
+    bias = self.bias if self.use_bias else tf.zeros([self.filters], self.compute_dtype)
+    y = _spread(x, tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(bias))
     return y if self.activation is None else self.activation(y)
 
 
 @tf.custom_gradient
-def _spread(x, kernel):
-  """x [N, H, W, C], kernel [4, 4, F, C] -> [N, 2 H, 2 W, F].
+def _spread(x, kernel, bias):
+  """x [N, H, W, C], kernel [4, 4, F, C], bias [F] -> [N, 2 H, 2 W, F].
 
   Pixel 2 i - 1 + a of a side is made of cells i - 1 and i, by rows _TAPS[0][a] and _TAPS[1][a] of
   the kernel.
@@ -38,11 +37,13 @@ def _spread(x, kernel):
   filters, channels = kernel.shape[2:]
   taps = tf.gather(tf.gather(kernel, _TAPS, axis=0), _TAPS, axis=2)  # [2, a, 2, b, F, C]
   taps = tf.reshape(tf.transpose(taps, [0, 2, 5, 1, 3, 4]), [2, 2, channels, 4 * filters])
-  pixels = tf.nn.depth_to_space(tf.nn.conv2d(x, taps, 1, [[0, 0], [1, 1], [1, 1], [0, 0]]), 2)
+  cells = tf.nn.conv2d(x, taps, 1, [[0, 0], [1, 1], [1, 1], [0, 0]])
+  # Here the convolution adds it on its way; of few channels it takes long.
+  pixels = tf.nn.depth_to_space(tf.nn.bias_add(cells, tf.tile(bias, [4])), 2)
 
   def gradient(dy):
     return tf.nn.conv2d(dy, kernel, 2, "SAME"), tf.raw_ops.Conv2DBackpropFilter(
         input=dy, filter_sizes=tf.shape(kernel), out_backprop=x, strides=[1, 2, 2, 1],
-        padding="SAME")
+        padding="SAME"), tf.reduce_sum(dy, [0, 1, 2])
 
   return pixels[:, 1:-1, 1:-1], gradient
