@@ -31,7 +31,7 @@ def main():
   parser.add_argument("arguments", nargs="+", help="of tools/train.py")
   args = parser.parse_args()
   process = subprocess.Popen([sys.executable, ROOT / "tools" / "train.py", *args.arguments],
-                             stdout=subprocess.PIPE, text=True)
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
   looks, until = [], None
   for line in process.stdout:
     found = re.match(r"step (\d+) of", line)

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from tests import oracle, small
 from tf_mmvae import distributions
-from tf_mmvae.modality import Modality, couples_examples, views
+from tf_mmvae.modality import Modality, computing_in, couples_examples, views
 from tf_mmvae.nets import images, sentence_images, sentences
+from tf_mmvae.nets.transposed import ThinConv2DTranspose
 
 PRESENT = np.array([True, False, True, False])
 
@@ -271,6 +272,21 @@ def test_training_in_few_bits():
   gradients = tape.gradient(objective, coarse.trainable_variables)
   assert {g.dtype for g in gradients} == {v.value.dtype for v in coarse.variables} == {tf.float32}
   assert all(np.any(g) and np.all(np.isfinite(g)) for g in gradients)
+
+
+@pytest.mark.parametrize("layer", [
+    keras.layers.Dense(2), keras.layers.Conv2D(2, 3), keras.layers.Conv2DTranspose(2, 3),
+    ThinConv2DTranspose(2)], ids=lambda layer: layer.name)
+def test_gradients_of_biases_in_few_bits(layer):
+  """A long sum of small terms, which would stop growing at 256 of them."""
+  network = keras.Sequential([layer])
+  x = tf.random.stateless_normal([8, 24, 24, 1], [0, 0])
+  network(x)
+  with computing_in("bfloat16", [network]), tf.GradientTape() as tape:
+    y = tf.cast(network(x, training=True), tf.float32)
+    loss = tf.reduce_sum(y)
+  found = tape.gradient(loss, layer.bias.value)
+  np.testing.assert_allclose(found, 2 * [np.prod(y.shape[:-1])], rtol=0.01)
 
 
 @pytest.mark.parametrize("encoder, decoder", [

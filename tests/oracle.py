@@ -150,7 +150,7 @@ def encoder_gradients(model, estimator, x, noise, mask=None):
       tape.watch(offsets)
       for encoder, offset in zip(encoders, offsets, strict=True):
         encoder.offset = offset
-      objective = estimator(model, x, noise, mask).objective
+      objective = estimator(model, x, noise, mask, training=True).objective
     return tape.gradient(objective, offsets)
 
   try:

@@ -24,11 +24,13 @@ def noise(model, x, num, seed=0, estimator=None):
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("slice_size", [None, 1, 4, 6, 9])
-def test_value_and_particles_are_those_of_all(exact, bound, slice_size):
+def test_value_and_particles_are_those_of_all(exact, bound, slice_size, training):
   model, x = exact.model(shift=0.4), exact.sample(4)
   given = noise(model, x, 4)
-  screened = Estimator(bound, screening=Screening(1, slice_size))(model, x, given)
+  estimator = Estimator(bound, screening=Screening(1, slice_size))
+  screened = estimator(model, x, given, training=training)
   dense = Estimator(bound)(model, x, given[:-1])
   for found, expected in zip(tf.nest.flatten(screened[:4]), tf.nest.flatten(dense[:4]),
                              strict=True):
@@ -38,7 +40,8 @@ def test_value_and_particles_are_those_of_all(exact, bound, slice_size):
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_captured_weight(pair, bound):
   model, x = pair.model(shift=0.4), pair.sample(4)
-  estimate = Estimator(bound, screening=Screening(2))(model, x, noise(model, x, 4))
+  estimate = Estimator(bound, screening=Screening(2))(
+      model, x, noise(model, x, 4), training=True)
   u = np.exp(np.asarray(estimate.log_w, float))  # [S, K, B]
   u = u / u.sum(1, keepdims=True) / 2 if bound is iwae else u.reshape([1, -1, 4]) / u.sum((0, 1))
   np.testing.assert_allclose(
@@ -77,7 +80,7 @@ def test_particles_without_any_weight(best):
 
   with tf.GradientTape() as tape:
     estimate = Screening(1)(iwae, weigh, tf.convert_to_tensor(z), None, tf.zeros([1, 1]),
-                             tf.constant([0.5]))
+                             tf.constant([0.5]), training=True)
   np.testing.assert_allclose(estimate.objective, [3. * best - np.log(5)])
   np.testing.assert_allclose(estimate.captured_weight, [1.])
   np.testing.assert_allclose(estimate.screening_error, [0.])
@@ -100,7 +103,7 @@ def gradients(model, x, estimators_, absent):
     for estimator in estimators_:
       with tf.GradientTape() as tape:
         used = given if estimator._screening else given[:-1]
-        objective = tf.reduce_mean(estimator(model, x, used, mask).objective)
+        objective = tf.reduce_mean(estimator(model, x, used, mask, True).objective)
       found.append([tf.zeros_like(v.value) if g is None else g for g, v in zip(
           tape.gradient(objective, variables), variables, strict=True)])
     return found
@@ -202,15 +205,16 @@ def test_screening_in_few_bits(pair, bound):
   """What is backpropagated, and what it is counted with, stay float32; weights alone are others."""
   model, x = pair.model(shift=0.4), pair.sample(50)
   given = noise(model, x, 50)
-  coarse, fine = (Estimator(bound, screening=Screening(2, dtype=dtype))(model, x, given)
-                  for dtype in ("bfloat16", None))
+  in_few, in_all = (Estimator(bound, screening=Screening(2, dtype=dtype))
+                    for dtype in ("bfloat16", None))
+  coarse, fine = (e(model, x, given, training=True) for e in (in_few, in_all))
   assert np.max(fine.screening_error) < 1e-4
   error = np.abs(coarse.log_w - fine.log_w)
   assert 0.01 < error.max() < 2. and coarse.log_w.dtype == tf.float32
   assert np.all(coarse.screening_error <= error.max((0, 1)) + 1e-4)
   assert np.mean(coarse.screening_error) > 0.2 * np.mean(error)
-  np.testing.assert_array_equal(
-      Estimator(bound, screening=Screening(2))(model, x, given).log_w, fine.log_w)
+  for estimator in (in_few, in_all):  # what is held out is measured in float32
+    np.testing.assert_array_equal(estimator(model, x, given).log_w, fine.log_w)
 
 
 @pytest.mark.parametrize("kwargs, message", [

@@ -63,7 +63,7 @@ class Estimator:
       x: {modality: [B, ...]}.
       noise: uniform in (0, 1), [num_strata, K, B, D].
       mask: {modality: bool [B]}, or None.
-      training: mode of the networks.
+      training: mode of the networks. Where particles are screened, there is no gradient without it.
     """
     model.check_names(self._likelihood_weights or {}, "likelihood_weights")
     experts = model.experts(x, mask, training)
@@ -81,7 +81,7 @@ class Estimator:
 
     def score(z, posterior):
       if self._screening:
-        return self._screening(self.bound, weigh, z, posterior, log_pi, choice)
+        return self._screening(self.bound, weigh, z, posterior, log_pi, choice, training)
       particles, log_w = weigh(z, posterior)
       return Estimate(self.bound(log_w, log_pi), particles, log_pi, log_w)
 

@@ -179,7 +179,8 @@ def independent_sample(posterior, noise):
     z: [1, N K, B, D], one stratum.
     log_pi: [1, B], all 0.
   """
-  noise = tf.reshape(noise, tf.concat([[-1], tf.shape(noise)[2:]], 0))  # [N K, B, D]
+  num = noise.shape[0] * noise.shape[1]
+  noise = tf.reshape(noise, tf.concat([[num], tf.shape(noise)[2:]], 0))  # [N K, B, D]
   pi = tf.exp(tf.transpose(log_mixture_weights(posterior)))  # [B, S]
   first = noise[..., :1]  # [N K, B, 1]
   below = tf.cumsum(pi, axis=-1, exclusive=True)

@@ -41,7 +41,7 @@ class Modality(keras.layers.Layer):
     self.decoder = decoder
     self._likelihood = likelihood
     self._posterior = posterior
-    self._train_dtype = train_dtype
+    self.train_dtype = train_dtype
     if hasattr(decoder, "tie"):
       decoder.tie(encoder)
 
@@ -73,7 +73,7 @@ class Modality(keras.layers.Layer):
     return self._likelihood(self._in_mode(self.decoder, training), z)
 
   def _in_mode(self, network, training):
-    return _InMode(network, training, self._train_dtype if training else None)
+    return _InMode(network, training, self.train_dtype if training else None)
 
   def log_likelihood(self, x, z, training=False, mask=None):
     """log p(x_m | z) in nats, 0 where absent. x [B, *shape], z [..., B, D] -> [..., B].
@@ -142,21 +142,28 @@ def check_dtype(name, dtype):
 
 @contextlib.contextmanager
 def computing_in(dtype, networks):
-  """Inside, convolutions and dense layers of networks compute in a dtype; None changes nothing.
+  """Inside, products of convolutions and dense layers are in a dtype; None changes nothing.
 
-  Their weights stay as they are. It counts when a function is traced.
+  Weights stay as they are, and biases are added in float32. It counts when a function is traced,
+  in one thread at a time.
   """
   kinds = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.Conv2DTranspose)
   layers = [layer for network in networks for layer in network._flatten_layers()
             if isinstance(layer, kinds)] if dtype else []
   before = [layer.dtype_policy for layer in layers]
+  # TensorFlow adds up a bias' gradient in its dtype: in few bits 1 + ... + 1 stops at 256.
+  biases = [layer.bias for layer in layers if getattr(layer, "bias", None) is not None]
   for layer in layers:
     layer.dtype_policy = f"mixed_{dtype}"
+  for bias in biases:
+    bias._autocast = False  # Keras has no public way
   try:
     yield
   finally:
     for layer, policy in zip(layers, before, strict=True):
       layer.dtype_policy = policy
+    for bias in biases:
+      bias._autocast = True
 
 
 class _InMode:

@@ -33,8 +33,8 @@ class Screening:
       num_best: n, particles an example (and stratum) that are backpropagated as they are.
       slice_size: so many particles of a stratum are weighed at once. None is n + 1, which makes the
         first pass no larger than the second.
-      dtype: what decoders compute in when all particles are weighed, "bfloat16", or None for
-        float32. The former is faster, and biased: weights are those of other log w, by
+      dtype: what decoders compute in when all particles are weighed to train, "bfloat16", or None
+        for float32. The former is faster, and biased: weights are those of other log w, by
         `Estimate.screening_error`.
 
     Raises:
@@ -72,8 +72,8 @@ class Screening:
             "weigh a particle otherwise than it backpropagates it: take such layers as Dropout "
             "out, or take no screening")
 
-  def __call__(self, bound, weigh, z, posterior, log_pi, choice):
-    """Weighs all particles, and some with gradients.
+  def __call__(self, bound, weigh, z, posterior, log_pi, choice, training):
+    """Weighs all particles and, in training, some with gradients.
 
     Args:
       bound: of `objectives`, with c = dL / dlog w.
@@ -83,6 +83,7 @@ class Screening:
       posterior: the mixture that z is from.
       log_pi: [S, B].
       choice: uniform in (0, 1), [B], draws the one more.
+      training: without it there is no gradient, and weights are in float32.
 
     Returns:
       `Estimate`
@@ -92,7 +93,10 @@ class Screening:
       particles, log_w = weigh(z, posterior)
       return Estimate(bound(log_w, log_pi), particles, log_pi, log_w)
     particles, log_w = _without_gradient(
-        functools.partial(weigh, dtype=self._dtype), z, posterior, self._slice_size)
+        functools.partial(weigh, dtype=self._dtype if training else None), z, posterior,
+        self._slice_size)
+    if not training:
+      return Estimate(bound(log_w, log_pi), particles, log_pi, log_w)
     c = _among_rivals(coefficients(bound, log_w, log_pi), num_rivals)
     places, c = _best_and_one(c, choice, self._num_best)  # [G, B, n + 1]
     chosen, screened = (tf.gather(_among_rivals(values, num_rivals), places, batch_dims=2)

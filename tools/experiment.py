@@ -150,12 +150,19 @@ def _parse(parse, given, source):
 
 
 def _refuse_words_for_bools():
-  """Raises ValueError for the likes of "False": any word would count as True."""
+  """Raises ValueError for the likes of "False": any word would count as True.
+
+  And for a macro that leads to itself.
+  """
   import gin
   given = bindings(config_text())
   for key, value in given.items():
     name = (_, selector, argument) = key
+    seen = set()
     while str(value).startswith("%"):
+      if value in seen:
+        raise ValueError(f"the macro {value[1:]} stands for itself: give it a value")
+      seen.add(value)
       name = ("", value[1:], "")
       value = given.get(name)
     if not argument or not isinstance(value, str) or value.startswith("@"):

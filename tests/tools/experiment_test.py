@@ -82,6 +82,13 @@ def test_a_word_is_no_bool(load, tmp_path, name, value):
   load(RunDir(tmp_path), f"{name} = False")
 
 
+@pytest.mark.parametrize("bindings", [
+    ["BATCH_SIZE = %BATCH_SIZE"], ["BATCH_SIZE = %NUM_STEPS", "NUM_STEPS = %BATCH_SIZE"]])
+def test_a_macro_that_stands_for_itself(load, tmp_path, bindings):
+  with pytest.raises(ValueError, match="^the macro (BATCH_SIZE|NUM_STEPS) stands for itself: give"):
+    load(RunDir(tmp_path), *bindings)
+
+
 def test_a_macro_whose_use_was_replaced_is_no_mistake(load, tmp_path):
   run = RunDir(tmp_path)
   text = load(run, "train.train.num_steps = 30")

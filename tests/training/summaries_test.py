@@ -20,7 +20,6 @@ def test_a_value_is_shown_by_what_it_is(tmp_path):
   summaries.begin(0)
   summaries.show({"train/bound": -2.5, "kl": np.float32(1.), "text": "| a |\n| --- |"}, 3)
   summaries.show({"prior": np.zeros([2, 5, 3], np.uint8), "dims": np.array([0.5, 0.5])}, 4)
-  summaries.flush()
   found = runs.events(tmp_path / "events")
   assert found.keys() == {
       ("train/bound", 3), ("kl", 3), ("text", 3), ("prior", 4), ("dims", 4)}
@@ -40,7 +39,6 @@ def test_a_resumed_run_doubles_nothing(tmp_path):
     write(killed, first + 1)
     if first < 4:
       write(killed, first + 2)
-  killed.flush()
   resumed = Summaries(str(tmp_path))
   resumed.begin(4)
   write(resumed, 5, 6)

@@ -56,6 +56,8 @@ def check_batch_norm(both):
   check_copies(two, t.state(one))
   with pytest.raises(ValueError, match="statistics of a device's share"):
     t.make(both, batch_norm=True)
+  with pytest.raises(ValueError, match="its encoder computes with .* in few bits"):
+    t.make(both, batch_norm=True, synchronized=True, train_dtype="bfloat16")
 
 
 def check_gaps(both):

@@ -22,8 +22,8 @@ class ThinConv2DTranspose(keras.layers.Conv2DTranspose):
   def call(self, x, training=False):
     if not training:  # for no pictures TensorFlow's convolution has another shape, and an export
       return super().call(x)  # is best of what every runtime knows
-    bias = self.bias if self.use_bias else tf.zeros([self.filters], self.compute_dtype)
-    y = _spread(x, tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(bias))
+    bias = self.bias if self.use_bias else tf.zeros([self.filters])
+    y = _spread(x, tf.convert_to_tensor(self.kernel), tf.cast(bias, x.dtype))
     return y if self.activation is None else self.activation(y)
 
 

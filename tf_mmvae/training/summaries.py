@@ -61,9 +61,6 @@ class Summaries:
         else:
           tf.summary.scalar(tag, value)
 
-  def flush(self):
-    self._writer.flush()
-
   def close(self):
     self._writer.close()
 

@@ -228,5 +228,4 @@ class _Loop:
                 f"bound {values['bound']:.2f} nats")
       if self._look:
         self.summaries.show(self._look(self.trainer.model), done)
-    self.summaries.flush()
     bar.paused()

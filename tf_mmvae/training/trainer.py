@@ -34,8 +34,8 @@ class Trainer:
 
     Raises:
       ValueError: where a network computes with statistics of its batch, for chunks, and for several
-        replicas unless it does so over all of them; for jit_compile with several replicas on
-        processors.
+        replicas unless it does so over all of them and in float32; for jit_compile with several
+        replicas on processors.
     """
     if jit_compile and strategy.num_replicas_in_sync > 1 and any(
         "CPU" in device for device in strategy.extended.worker_devices):
@@ -245,6 +245,12 @@ class Trainer:
           raise ValueError(
               f"modality '{name}': its {network} computes with statistics of a device's share of "
               "the batch: give its BatchNormalization synchronized=True, or train on one device")
+        # Replicas are traced in turns, which change at such a layer: `computing_in` cannot.
+        if modality.train_dtype and couples_examples(getattr(modality, network)):
+          raise ValueError(
+              f"modality '{name}': its {network} computes with statistics of its batch, and over "
+              "several devices cannot do so in few bits: give train_dtype None, or train on one "
+              "device")
 
 
 def _sum_and_count(values, present=None):
