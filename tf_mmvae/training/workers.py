@@ -139,6 +139,21 @@ class Workers:
       return bool(flag)
     return bool(self._sum(tf.constant([int(bool(flag))], tf.int64)) > 0)
 
+  def meet(self):
+    """Waits for the others, for as long as it takes; meanwhile a signal ends this process at once.
+
+    Raises:
+      WorkerLost: another process ended or cannot be reached.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:  # Python's comes after TensorFlow's call alone
+      signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+      self.any(False)
+    finally:
+      if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, handler)
+
   def refuse_differing(self, values, advice):
     """Checks that values are the same in all processes.
 
