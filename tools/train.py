@@ -41,12 +41,17 @@ def main():
 
 
 def _follow(run, strategy, together):
-  """Trains along with the chief, which prepares the data and writes all that there is to write."""
-  together.any(False)
+  """Trains along with the chief, which prepares the data and writes all that there is to write.
+
+  It ends after the chief: were it gone, and the chief to fail while it exports or measures, nobody
+  would come to start with it again.
+  """
+  together.meet()
   if not os.path.exists(run.config):
     raise ValueError(f"there is no {run.config}, which the first process has written: give all a "
                      "--run_dir that they share")
   _call_train(run, strategy)
+  together.meet()
 
 
 def _call_train(run, strategy, **kwargs):
@@ -83,7 +88,7 @@ def _train(run, strategy, together):
     latents.write(model, run.events)
     return {**panel(model), **latents(model)}
 
-  together.any(False)  # now the others may read the data and the words
+  together.meet()  # now the others may read the data and the words
   _call_train(run, strategy, look=look, knobs=experiment.knobs(), on_model=check,
               on_first_step=experiment.refuse_unused_bindings)
   model, step = experiment.load_model(run)
@@ -97,6 +102,7 @@ def _train(run, strategy, together):
   for line in experiment.next_commands(run):
     print(f"  {line}")
   print(f"Pictures to look at: {first}, and {len(others)} beside it")
+  together.meet()  # all is written, and the others may end
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 from unittest import mock
 
 import pytest
@@ -18,18 +20,29 @@ def pair(tmp_path_factory):
   expected, code, printed = runs.finished(TINY)  # and the data are prepared
   assert code == 0, printed
   run = RunDir(tmp_path_factory.mktemp("pair") / expected.path.rsplit("/", 1)[1])
+  processes = started(run)
+  return run, ended(processes)
+
+
+def started(run):
+  """The two processes of a run."""
   cluster = {"worker": [f"localhost:{port}" for port in runs.free_ports()]}
   processes = []
   for index in range(2):
     config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
     with mock.patch.dict(os.environ, {"TF_CONFIG": json.dumps(config)}):
       processes.append(runs.start("train.py", *runs.train_args(TINY, run.path)))
+  return processes
+
+
+def ended(processes):
+  """[(exit code, what it printed) of each process]."""
   try:
     printed = [process.communicate(timeout=280)[0] for process in processes]
   finally:
     for process in processes:
       process.kill()
-  return run, [(p.returncode, of) for p, of in zip(processes, printed, strict=True)]
+  return [(p.returncode, of) for p, of in zip(processes, printed, strict=True)]
 
 
 def test_two_processes_equal_one(pair):
@@ -50,3 +63,49 @@ def test_the_first_alone_speaks_and_writes(pair):
                   for path in paths)
 
   assert kinds(runs.files(run.path)) == kinds(expected)
+
+
+# After the last step; the run is finished, and its figures are kept.
+
+
+@pytest.fixture
+def copy(pair, tmp_path):
+  """A copy of the run that the two have trained."""
+  path = tmp_path / os.path.basename(pair[0].path)
+  shutil.copytree(pair[0].path, path)
+  return RunDir(path)
+
+
+def test_a_chief_that_cannot_export_ends_the_other_and_both_can_start_again(copy):
+  shutil.rmtree(os.path.dirname(copy.export))
+  with open(os.path.dirname(copy.export), "w", encoding="utf-8"):
+    pass
+  (first, said), (second, of_second) = ended(started(copy))
+  assert first == 1 and f"{os.path.dirname(copy.export)} is not a directory" in said, said
+  assert second == 1 and "tools/train.py: another process of this training ended" in of_second
+  os.remove(os.path.dirname(copy.export))
+  (first, said), (second, of_second) = ended(started(copy))
+  assert (first, second) == (0, 0), (said, of_second)
+  assert "is finished: its 20 steps are done" in said and "Pictures to look at" in said
+  assert os.path.exists(os.path.join(copy.export, "saved_model.pb"))
+
+
+def test_one_that_waits_for_the_chief_takes_sigterm(copy):
+  """The chief has stopped after training; then it goes on, writes all, and misses the other."""
+  chief, other = started(copy)
+  try:
+    for line in chief.stdout:
+      if "is finished" in line:
+        break
+    chief.send_signal(signal.SIGSTOP)
+    other.send_signal(signal.SIGTERM)
+    printed, _ = other.communicate(timeout=120)
+    assert other.returncode == -signal.SIGTERM, printed
+    chief.send_signal(signal.SIGCONT)
+  except BaseException:
+    chief.kill()
+    other.kill()
+    raise
+  ((code, printed),) = ended([chief])
+  assert code == 1 and "Pictures to look at" in printed, printed
+  assert "tools/train.py: another process of this training ended" in printed

@@ -29,6 +29,8 @@ def config(cluster=("a:1", "b:2"), **task):
     ({**config(), "cluster": {"worker": ["a:1"], "ps": ["b:2"]}}, "has a job 'ps': expected work"),
     (config(cluster=["a:1", "b"]), r"expected a list of \"HOST:PORT\" for 'worker', got .*'b'"),
     (config(cluster=["a:1", "b:65536"]), "expected a list of"),
+    (config(cluster=["a:1", "b:2", "a:1"]), "names a:1 more than once: give each process an addre"),
+    ({**config(), "cluster": {"chief": ["b:2"], "worker": ["a:1", "b:2"]}}, "names b:2 more than"),
     (config(type="chief"), r"type is 'chief', and the cluster has \['worker'\]"),
     (config(index=2), "index is 2, and 'worker' has 2: give a whole number from 0 to 1"),
     (config(index=None), "index is None")])
@@ -57,6 +59,25 @@ def test_a_port_that_is_taken(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(config([own, "localhost:1"])))
     with pytest.raises(ValueError, match=f"cannot listen at {own} .*another process has that"):
       workers.make_strategy()
+
+
+def has_ipv6():
+  try:
+    socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+  except OSError:
+    return False
+  return socket.has_dualstack_ipv6()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("[::1]", marks=pytest.mark.skipif(
+    not has_ipv6(), reason="there is no IPv6 here"))])
+def test_a_process_that_waits_can_be_reached(monkeypatch, host):
+  """By IPv6 and by IPv4; the other one seems there once this one was asked for."""
+  own, other = map(f"{host}:{{}}".format, runs.free_ports())
+  answers, found = workers.answers, []
+  monkeypatch.setattr(workers, "answers", lambda address: found.append(answers(own)) or True)
+  workers._meet({"worker": [own, other]}, "worker", 0)
+  assert found == [True]
 
 
 def test_a_process_that_does_not_come():

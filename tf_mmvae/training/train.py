@@ -12,17 +12,20 @@ from absl import logging
 from tf_mmvae.run_dir import RunDir
 from tf_mmvae.training import notes, workers
 from tf_mmvae.training.checkpoints import Checkpoints
-from tf_mmvae.training.data_service import served
+from tf_mmvae.training.data_service import served, watched
 from tf_mmvae.training.summaries import Summaries
 from tf_mmvae.training.trainer import Trainer
 
 
 class Stopped(Exception):
-  """A signal asked the run to stop; its state is saved. `code` is the exit code to give."""
+  """A signal asked the run to stop. `code` is the exit code to give."""
 
-  def __init__(self, step, signal_number):
-    super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}, which is "
-                     "saved: the same command goes on from there")
+  def __init__(self, step, signal_number, saved=True):
+    name = signal.Signals(signal_number).name
+    super().__init__(
+        f"stopped by {name} after step {step}, which is saved: the same command goes on from there"
+        if saved else f"stopped by {name} after step {step}, while it waited for a batch: the same "
+        "command goes on from the last checkpoint")
     self.code = 128 + signal_number
 
 
@@ -67,6 +70,7 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
   Raises:
     Stopped: after SIGTERM or SIGINT in any process, the state saved.
     WorkerLost: another process ended or cannot be reached.
+    ServiceLost: likewise the tf.data service.
     ArithmeticError: if non-finite steps persist.
     ValueError: for a number that makes no sense, a batch size that the replicas cannot share, a
       checkpoint that cannot be restored, a network with statistics of its batch where there are
@@ -126,10 +130,12 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
     mine = context.input_pipeline_id * of_each
     data = train_data.shuffled_batches(
         batch_size, seed, first, num_shares, range(mine, mine + of_each))
-    return served(data, data_service) if data_service else data
+    return data if data_service is None else served(data, data_service)
 
-  loop.run(strategy.distribute_datasets_from_function(shares), first, num_steps,
-           log_every, evaluate_every, checkpoint_every, on_first_step)
+  data = strategy.distribute_datasets_from_function(shares)
+  if data_service is not None:
+    data = watched(data, data_service, loop.is_asked_to_stop)
+  loop.run(data, first, num_steps, log_every, evaluate_every, checkpoint_every, on_first_step)
 
 
 def _check_chunks(examples_per_chunk, share):
@@ -165,7 +171,10 @@ class _Loop:
     try:
       for step in range(first, num_steps):
         asked = time.monotonic()
-        x, _, mask = next(batches)
+        batch = next(batches)
+        if batch is None:  # nor will one come: see `watched`
+          self._stop_waiting(step)
+        x, _, mask = batch
         waited += time.monotonic() - asked
         with self._together.watched():
           metrics = self.trainer.step(x, mask, tf.constant(step, tf.int64))
@@ -199,6 +208,16 @@ class _Loop:
         self.summaries.close()
       for number, handler in handlers.items():
         signal.signal(number, handler)
+
+  def is_asked_to_stop(self):
+    """Whether this process was sent a signal."""
+    return self._signal is not None
+
+  def _stop_waiting(self, done):
+    """Raises Stopped without asking the others, which may wait in the next step."""
+    if self._together.is_chief and done:
+      self.checkpoints.save(done)
+    raise Stopped(done, self._signal, saved=self._together.is_chief)
 
   def _note_signal(self, number, frame):
     del frame

@@ -1,5 +1,6 @@
 """Processes that train one model together, on one machine or several, and what they agree on."""
 
+import collections
 import contextlib
 import hashlib
 import json
@@ -55,7 +56,7 @@ def _meet(cluster, job, index, patience=600.):
   own = cluster[job][index]
   others = {address for addresses in cluster.values() for address in addresses} - {own}
   try:
-    server = socket.create_server(("", int(own.rpartition(":")[2])))
+    server = _listening(int(own.rpartition(":")[2]))
   except OSError as error:
     raise ValueError(f"TF_CONFIG: cannot listen at {own} ({error.strerror}): see whether another "
                      "process has that port, or give another one to all") from error
@@ -66,6 +67,13 @@ def _meet(cluster, job, index, patience=600.):
         raise WorkerLost(f"nothing answered at {', '.join(sorted(others))} for {patience:.0f} s: "
                          "start all processes of TF_CONFIG, and see that these can be reached")
       time.sleep(0.2)
+
+
+def _listening(port):
+  """A socket that takes connections by IPv4, and by IPv6 where the machine has it."""
+  if socket.has_dualstack_ipv6():
+    return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+  return socket.create_server(("", port))
 
 
 def answers(address):
@@ -95,6 +103,10 @@ def _cluster(text):
       raise ValueError(f"TF_CONFIG has a job '{job}': expected workers, and a chief or none")
     if not isinstance(addresses, list) or not all(map(_is_address, addresses)):
       raise ValueError(f"TF_CONFIG: expected a list of \"HOST:PORT\" for '{job}', got {addresses}")
+  count = collections.Counter(address for of_job in cluster.values() for address in of_job)
+  if twice := [address for address, times in count.items() if times > 1]:
+    raise ValueError(f"TF_CONFIG names {', '.join(twice)} more than once: give each process an "
+                     "address of its own")
   job, index = task.get("type"), task.get("index")
   if job not in cluster:
     raise ValueError(f"TF_CONFIG: the task's type is {job!r}, and the cluster has "
@@ -126,6 +138,21 @@ class Workers:
     if self.num == 1:
       return bool(flag)
     return bool(self._sum(tf.constant([int(bool(flag))], tf.int64)) > 0)
+
+  def meet(self):
+    """Waits for the others, for as long as it takes; meanwhile a signal ends this process at once.
+
+    Raises:
+      WorkerLost: another process ended or cannot be reached.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:  # Python's comes after TensorFlow's call alone
+      signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+      self.any(False)
+    finally:
+      if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, handler)
 
   def refuse_differing(self, values, advice):
     """Checks that values are the same in all processes.
