@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -15,60 +16,6 @@ from tf_mmvae.run_dir import RunDir
 from tf_mmvae.training import data_service
 from tf_mmvae.training.data_service import ServiceLost, in_order, served, watched
 from tf_mmvae.training.train import Stopped, train
-
-
-@pytest.fixture(scope="module")
-def service():
-  """The address of a tf.data service in this process, and its one worker."""
-  service = tf.data.experimental.service
-  dispatcher = service.DispatchServer()
-  address = dispatcher.target.split("://")[1]
-  worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
-  yield address, worker
-
-
-def test_the_same_training(service, tmp_path):
-  """Also where it goes on."""
-  arguments = {**two.arguments(), "train_data": small.examples(), "checkpoint_every": 3}
-  here, there = RunDir(tmp_path / "here"), RunDir(tmp_path / "there")
-  train(run_dir=here.path, **arguments)
-  for num_steps in (3, two.NUM_STEPS):
-    train(run_dir=there.path, **{**arguments, "num_steps": num_steps}, data_service=service[0])
-  runs.assert_same_state(here.checkpoints, there.checkpoints)
-
-
-def test_batches_come_from_the_service(service):
-  address, worker = service
-  data = small.examples().shuffled_batches(4, 0, 2)
-  found = served(data, address)
-  assert found.element_spec == data.element_spec
-  before = worker._num_tasks()
-  next(iter(found))
-  assert worker._num_tasks() == before + 1
-
-
-def test_another_order_is_an_error():
-  numbered = tf.data.Dataset.from_tensor_slices(tf.constant([0, 1, 3, 2], tf.int64)).map(
-      lambda n: (n, n))
-  batches = iter(in_order(numbered, "there:1"))
-  assert [int(next(batches)), int(next(batches))] == [0, 1]
-  with pytest.raises(tf.errors.InvalidArgumentError, match="service at there:1 gave batches in an"):
-    next(batches)
-
-
-@pytest.mark.parametrize("address", ["localhost:1", "nowhere"])
-def test_no_service(address):
-  with pytest.raises(ValueError, match=f"no tf.data service answers at '{address}': start its"):
-    served(tf.data.Dataset.range(1), address)
-
-
-@pytest.mark.parametrize("address", [12340, ("localhost", 12340)])
-def test_an_address_that_is_no_text(address):
-  with pytest.raises(ValueError, match=r"data_service must be a text \"HOST:PORT\", or None, got"):
-    served(tf.data.Dataset.range(1), address)
-
-
-# A service that ends: in processes of its own.
 
 _SERVE = """
 import sys
@@ -95,6 +42,54 @@ def serving(port, part="all"):
   finally:
     process.kill()
     process.wait()
+
+
+@pytest.fixture(scope="module")
+def service():
+  """The address of a tf.data service with one worker."""
+  (port,) = runs.free_ports(1)
+  with serving(port):
+    yield f"localhost:{port}"
+
+
+def test_the_same_training(service, tmp_path):
+  """Also where it goes on."""
+  arguments = {**two.arguments(), "train_data": small.examples(), "checkpoint_every": 3}
+  here, there = RunDir(tmp_path / "here"), RunDir(tmp_path / "there")
+  train(run_dir=here.path, **arguments)
+  for num_steps in (3, two.NUM_STEPS):
+    train(run_dir=there.path, **{**arguments, "num_steps": num_steps}, data_service=service)
+  runs.assert_same_state(here.checkpoints, there.checkpoints)
+
+
+def test_batches_of_the_service(service):
+  data = small.examples().shuffled_batches(4, 0, 2)
+  found = served(data, service)
+  assert found.element_spec == data.element_spec
+  pairs = [tf.nest.flatten(next(iter(batches))) for batches in (found, data)]
+  for of_service, of_data in zip(*pairs, strict=True):
+    np.testing.assert_array_equal(of_service, of_data)
+
+
+def test_another_order_is_an_error():
+  numbered = tf.data.Dataset.from_tensor_slices(tf.constant([0, 1, 3, 2], tf.int64)).map(
+      lambda n: (n, n))
+  batches = iter(in_order(numbered, "there:1"))
+  assert [int(next(batches)), int(next(batches))] == [0, 1]
+  with pytest.raises(tf.errors.InvalidArgumentError, match="service at there:1 gave batches in an"):
+    next(batches)
+
+
+@pytest.mark.parametrize("address", ["localhost:1", "nowhere"])
+def test_no_service(address):
+  with pytest.raises(ValueError, match=f"no tf.data service answers at '{address}': start its"):
+    served(tf.data.Dataset.range(1), address)
+
+
+@pytest.mark.parametrize("address", [12340, ("localhost", 12340)])
+def test_an_address_that_is_no_text(address):
+  with pytest.raises(ValueError, match=r"data_service must be a text \"HOST:PORT\", or None, got"):
+    served(tf.data.Dataset.range(1), address)
 
 
 def run_until(event, directory, port, **changes):
@@ -146,7 +141,7 @@ def test_a_worker_that_is_slow_is_waited_for(service, monkeypatch):
   found = []
   monkeypatch.setattr(data_service, "_SLOW", 0.)
   monkeypatch.setattr(data_service, "_one_number", ask)
-  assert next(watched(batches(), service[0], lambda: False)) == "batch"
+  assert next(watched(batches(), service, lambda: False)) == "batch"
   assert found == [0, 0]
 
 
