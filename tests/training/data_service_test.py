@@ -117,6 +117,19 @@ def test_a_service_that_is_killed_ends_the_run(tmp_path):
   assert_goes_on(tmp_path / "run")
 
 
+def test_a_service_that_is_started_again_ends_the_run(tmp_path):
+  (port,) = runs.free_ports(1)
+  with contextlib.ExitStack() as stack, serving(port) as service:
+
+    def start_again():
+      service.kill()
+      service.wait()
+      stack.enter_context(serving(port))
+
+    with pytest.raises(ServiceLost, match=f"^the tf.data service at localhost:{port} was started"):
+      run_until(start_again, tmp_path, port)
+
+
 def test_a_worker_that_is_killed_ends_the_run(tmp_path, monkeypatch):
   monkeypatch.setattr(data_service, "_SLOW", 0.)
   monkeypatch.setattr(data_service, "_PATIENCE", 1.)

@@ -71,7 +71,7 @@ def watched(batches, address, is_asked_to_stop):
     Each batch; None, and that is the last, where a stop is asked for and no batch comes.
 
   Raises:
-    ServiceLost: the dispatcher does not answer, or the worker gives nothing.
+    ServiceLost: the dispatcher does not answer or was started again, or the worker gives nothing.
     ValueError: Python is needed to read the data, or to change them.
   """
   batches = iter(batches)
@@ -123,6 +123,10 @@ def _one_number(address):
 def _result(batch, address):
   try:
     return batch.result()
+  except tf.errors.NotFoundError as error:
+    raise ServiceLost(f"the tf.data service at {address} was started again and knows nothing of "
+                      "this run: give the same command, which goes on from the last "
+                      "checkpoint") from error
   except tf.errors.InvalidArgumentError as error:
     if "Could not find callback" not in str(error):
       raise

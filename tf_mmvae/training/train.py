@@ -215,9 +215,10 @@ class _Loop:
 
   def _stop_waiting(self, done):
     """Raises Stopped without asking the others, which may wait in the next step."""
-    if self._together.is_chief and done:
+    saved = self._together.is_chief and done > 0
+    if saved:
       self.checkpoints.save(done)
-    raise Stopped(done, self._signal, saved=self._together.is_chief)
+    raise Stopped(done, self._signal, saved)
 
   def _note_signal(self, number, frame):
     del frame
