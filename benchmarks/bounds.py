@@ -26,12 +26,12 @@ SAMPLES = (1, 5, 30, 300)
 def models(exact):
   """(name, model) of every fusion rule."""
   from tf_mmvae import joint_posteriors
-  rules = (joint_posteriors.mixture_of_experts, joint_posteriors.product_of_experts,
-           joint_posteriors.mixture_of_products)
+  rules = (joint_posteriors.MixtureOfExperts(), joint_posteriors.ProductOfExperts(),
+           joint_posteriors.MixtureOfProducts())
   for rule in rules:
     yield rule.__name__, exact.model(shift=0.4, joint_posterior=rule)
   yield "product_of_experts, exact", exact.model(
-      joint_posterior=joint_posteriors.product_of_experts, prior_in_experts=False)
+      joint_posterior=joint_posteriors.ProductOfExperts(), prior_in_experts=False)
 
 
 def rows(exact):

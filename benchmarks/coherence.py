@@ -88,9 +88,9 @@ def main(argv):
   del argv
   import tensorflow as tf
 
-  from tf_mmvae.data.photo_digits import mnist_photo
-  from tf_mmvae.evaluation.agreement import Agreement
-  from tf_mmvae.evaluation.judges import Classifier
+  from tf_mmvae.data.digits.photo_digits import mnist_photo
+  from tf_mmvae.metrics.agreement import Agreement
+  from tf_mmvae.metrics.judges import Classifier
   where = {"manual_dir": MANUAL_DIR.value, "data_dir": DATA_DIR.value}
   train, held_out, test = (
       mnist_photo(split=split, **where) for split in ("train[5%:]", "train[:5%]", "test"))

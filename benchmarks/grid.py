@@ -43,7 +43,7 @@ def cells():
   from tf_mmvae.estimators import Estimator
   from tf_mmvae.objectives import elbo, iwae, iwae_tight
   moe, poe, mopoe = (
-      fusion.mixture_of_experts, fusion.product_of_experts, fusion.mixture_of_products)
+      fusion.MixtureOfExperts(), fusion.ProductOfExperts(), fusion.MixtureOfProducts())
   found = {f"moe_iwae_{g.__name__}": (moe, Estimator(iwae, g)) for g in objectives.GRADIENTS}
   plain, mixture_dreg = objectives.reparameterised, objectives.mixture_dreg
   return found | {
@@ -63,7 +63,7 @@ def cells():
 
 def digits(split):
   """Images float32 [N, 784] in [0, 1] and labels [N] of "train" or "test"."""
-  from tf_mmvae.data import mnist
+  from tf_mmvae.data.digits import mnist
   images, labels, _ = mnist.arrays(split, MANUAL_DIR.value)
   return images.reshape(-1, 784).astype(np.float32) / 255, labels
 
@@ -119,18 +119,17 @@ def judge(images, labels):
 
 def measure(model, classify, test, labels):
   """{column: value} of a trained model."""
-  from tf_mmvae import estimators, objectives
-  from tf_mmvae.evaluation import translation
-  from tf_mmvae.evaluation.held_out import HeldOut
+  from tf_mmvae import estimators, inference, objectives
+  from tf_mmvae.metrics.held_out import HeldOut
   plain = estimators.Estimator(gradient=objectives.reparameterised)
   found = HeldOut(plain, 200, 500, 5)(model, examples("test", test))
   on_black = {"black": lambda x: x, "white": lambda x: 1 - x}
   values = {"log p(x)": found["iwae_tight"][0]}
   for source, target in (NAMES, NAMES[::-1]):
-    z = translation.sample_posterior(model, {source: test[source]}, [0, 1])
+    z = inference.sample_posterior(model, {source: test[source]}, [0, 1])
     seen = classify(on_black[target](np.asarray(model.likelihoods(z)[target].mean())))
     values[f"{source} -> {target}, %"] = 100 * np.mean(seen == labels)
-  decoded = model.likelihoods(translation.sample_prior(model, 5000, [0, 2]))
+  decoded = model.likelihoods(inference.sample_prior(model, 5000, [0, 2]))
   first, second = (classify(on_black[n](np.asarray(decoded[n].mean()))) for n in NAMES)
   return {**values, "joint, %": 100 * np.mean(first == second)}
 

@@ -88,7 +88,12 @@ def trained(gin_file, run_dir, *arguments):
 
 def rows(scratch):
   """{name: (gin file, function () -> examples, batch size, arguments of train.py)}."""
-  from tf_mmvae.data import columns, cub, own_data, photo_digits, svhn, tokenizer, toy_birds
+  from tf_mmvae.data import tokenizer
+  from tf_mmvae.data.cub import dataset as cub
+  from tf_mmvae.data.digits import photo_digits, svhn
+  from tf_mmvae.data.own import columns
+  from tf_mmvae.data.own import dataset as own_data
+  from tf_mmvae.data.toy_birds import dataset as toy_birds
   where = {"manual_dir": MANUAL_DIR.value, "data_dir": DATA_DIR.value}
   words = tokenizer.Tokenizer(["a", "bird", "part"])
   given = [f"--manual_dir={MANUAL_DIR.value}"]
@@ -98,16 +103,16 @@ def rows(scratch):
     source = own_data.Source(
         scratch / "own.csv", kinds, fractions={"validation": 0.1, "test": 0.1},
         data_dir=DATA_DIR.value)
-    return own_data.own_data("train", source, {"sentence": words}, in_memory)
+    return own_data.examples("train", source, {"sentence": words}, in_memory)
 
   def of_own(in_memory):
     return [f"--gin_param=IN_MEMORY = {in_memory}", "--gin_param=MANIFEST = 'own.csv'",
             f"--manual_dir={scratch}"]
 
   return {
-      "toy_birds": ("toy_birds.gin", lambda: toy_birds.toy_birds(
+      "toy_birds": ("toy_birds.gin", lambda: toy_birds.examples(
           "train", words, DATA_DIR.value), 64, []),
-      "cub": ("cub.gin", lambda: cub.cub("train[5%:]", words, **where), 64, given),
+      "cub": ("cub.gin", lambda: cub.examples("train[5%:]", words, **where), 64, given),
       "mnist_photo": ("mnist_photo.gin", lambda: photo_digits.mnist_photo(
           "train[5%:]", **where, num_permutations=30), 64, given),
       "mnist_svhn": ("mnist_svhn.gin", lambda: svhn.mnist_svhn(
@@ -122,7 +127,7 @@ def main(argv):
   del argv
   with tempfile.TemporaryDirectory() as directory:
     scratch = pathlib.Path(directory)
-    from tf_mmvae.data import photo_digits
+    from tf_mmvae.data.digits import photo_digits
     write_own_data(scratch, photo_digits.photos("train", MANUAL_DIR.value))
     write_numbers(scratch)
     (scratch / "mnist").symlink_to(pathlib.Path(MANUAL_DIR.value, "mnist").resolve())

@@ -315,7 +315,7 @@ def views(num):
         name, shape, images.ConvEncoder(64, (32, 64, 128), 3, hidden_units=512),
         images.ConvDecoder(shape, (128, 64, 32), 3), distributions.normal_likelihood)
 
-  return modality.views(num, view)
+  return modality.views_of(num, view)
 
 
 def observations(spec, num):

@@ -64,7 +64,7 @@ def test_stop_gradient_freezes_parameters_alone(family):
   z = tf.ones([4, 3])
   with tf.GradientTape(persistent=True) as tape:
     tape.watch([raws, z])
-    q = joint_posteriors.mixture_of_experts([family(raw) for raw in raws], family(raws[0][0]))
+    q = joint_posteriors.MixtureOfExperts()([family(raw) for raw in raws], family(raws[0][0]))
     frozen = distributions.stop_gradient(q)
     free_nats, frozen_nats = q.log_prob(z), frozen.log_prob(z)
   np.testing.assert_array_equal(free_nats, frozen_nats)

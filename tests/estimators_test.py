@@ -1,6 +1,5 @@
 """Estimators that sum over subsets, or weigh otherwise."""
 
-import functools
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from tf_mmvae.objectives import elbo, iwae, iwae_tight
 def test_subsets_are_the_same_by_mask_and_by_key():
   """Each once: what gaps make of an example is as if it never had more."""
   exact = oracle.LinearGaussian(3)
-  model = exact.model(shift=0.4, joint_posterior=joint_posteriors.product_of_experts)
+  model = exact.model(shift=0.4, joint_posterior=joint_posteriors.ProductOfExperts())
   x, num = exact.sample(1, seed=5), 20_000
   many = {n: tf.repeat(v, num, 0) for n, v in x.items()}
   estimator = estimators.SubsampledEstimator(Estimator(elbo, objectives.reparameterised), 1)
@@ -42,7 +41,7 @@ def test_subsets_are_the_same_by_mask_and_by_key():
 
 def test_subsampled_is_the_sum_over_subsets():
   exact = oracle.LinearGaussian(3)
-  model = exact.model(shift=0.4, joint_posterior=joint_posteriors.product_of_experts)
+  model = exact.model(shift=0.4, joint_posterior=joint_posteriors.ProductOfExperts())
   x, elbos = exact.sample(4), Estimator(elbo, objectives.reparameterised)
   mask = {"b": np.array([True, False, True, True])}
   x["b"] = tf.where(mask["b"][:, None], x["b"], np.nan)
@@ -62,7 +61,7 @@ def test_subsampled_is_the_sum_over_subsets():
 
 def test_subsampled_draws_subsets_between_evenly():
   exact = oracle.LinearGaussian(3)
-  model = exact.model(joint_posterior=joint_posteriors.product_of_experts)
+  model = exact.model(joint_posterior=joint_posteriors.ProductOfExperts())
   seen = []
 
   class Recorder(Estimator):
@@ -103,8 +102,8 @@ def test_loose_and_tight_bound_are_one_for_one_expert():
 def total_correlation(alpha, **choices):
   """A model, its data with gaps, and the estimator."""
   exact = oracle.LinearGaussian(3)
-  model = exact.model(shift=0.4, joint_posterior=functools.partial(
-      joint_posteriors.product_of_experts, prior_expert=False))
+  model = exact.model(
+      shift=0.4, joint_posterior=joint_posteriors.ProductOfExperts(prior_expert=False))
   x, mask = exact.sample(4), {"b": np.array([True, False, True, True])}
   x["b"] = tf.where(mask["b"][:, None], x["b"], np.nan)
   return model, x, mask, estimators.TotalCorrelationEstimator(alpha, **choices)
@@ -144,8 +143,8 @@ def test_total_correlation_by_other_gradients():
   """The experts inside the objective keep their parameters where the posterior's are frozen."""
   num = 50_000
   exact = oracle.LinearGaussian(2)
-  model = exact.model(shift=0.4, stretch=1.2, joint_posterior=functools.partial(
-      joint_posteriors.product_of_experts, prior_expert=False))
+  model = exact.model(shift=0.4, stretch=1.2,
+                      joint_posterior=joint_posteriors.ProductOfExperts(prior_expert=False))
   x = {n: tf.repeat(v, num, 0) for n, v in exact.sample(1, seed=5).items()}
   noise = joint_posteriors.uniform_noise([1, 2, num, 2], [3, 0])
   plain, other = (np.moveaxis(oracle.encoder_gradients(

@@ -11,7 +11,9 @@ import tensorflow as tf
 from PIL import Image
 
 from tests import runs
-from tests.data import cub_test, mnist_test, own_data_test, photo_digits_test, svhn_test
+from tests.data.cub import dataset_test as cub_test
+from tests.data.digits import mnist_test, photo_digits_test, svhn_test
+from tests.data.own import dataset_test as own_data_test
 from tests.nets import features_test
 from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.training.train import train

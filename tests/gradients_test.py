@@ -271,7 +271,7 @@ NUM_GRADIENTS = 100_000
 
 
 def bias_in_errors(gradient, bound, num_modalities, num_samples, family="normal",
-                   joint_posterior=joint_posteriors.mixture_of_experts, absent=(), **choices):
+                   joint_posterior=None, absent=(), **choices):
   """Greatest |bias| in standard errors; these are below 2 % of the gradient's norm."""
   exact = oracle.LinearGaussian(num_modalities)
   model = exact.model(shift=0.4, stretch=1.2, family=family, learn_prior=True,
@@ -290,7 +290,7 @@ def bias_in_errors(gradient, bound, num_modalities, num_samples, family="normal"
 
 
 DREG, MIXTURE_DREG = objectives.dreg, objectives.mixture_dreg
-MOPOE = {"joint_posterior": joint_posteriors.mixture_of_products}
+MOPOE = {"joint_posterior": joint_posteriors.MixtureOfProducts()}
 INDEPENDENT = {"sample": joint_posteriors.independent_sample}
 
 

@@ -10,19 +10,16 @@ from tf_mmvae import distributions, joint_posteriors
 
 tfd = tfp.distributions
 
-FUSIONS = [joint_posteriors.mixture_of_experts, joint_posteriors.product_of_experts,
-           joint_posteriors.mixture_of_products]
+FUSIONS = [joint_posteriors.MixtureOfExperts(), joint_posteriors.ProductOfExperts(),
+           joint_posteriors.MixtureOfProducts()]
 FAMILIES = list(oracle.FAMILIES)
 MASK = np.array([[1, 1, 0], [1, 0, 1], [1, 1, 0]], bool)  # [M, B], for M = 3
 NOTHING = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 0]], bool)
 B, D = 3, 3
 
 
-def without_prior(experts, prior, mask=None):
-  return joint_posteriors.product_of_experts(experts, prior, mask, prior_expert=False)
-
-
-EACH = [*FUSIONS, without_prior]
+WITHOUT_PRIOR = joint_posteriors.ProductOfExperts(prior_expert=False)
+EACH = [*FUSIONS, WITHOUT_PRIOR]
 
 
 def raw_experts(num_experts):
@@ -33,17 +30,17 @@ def prior_of(family):
   return oracle.FAMILIES[family](tf.constant([0.3, 0., -0.2, 0.5, 1., 0.]))
 
 
-def fused(family, num_experts, mask=None, fusion=joint_posteriors.mixture_of_experts):
+def fused(family, num_experts, mask=None, fusion=FUSIONS[0]):
   raw = raw_experts(num_experts)
   experts = [oracle.FAMILIES[family](r) for r in tf.unstack(raw)]
   return fusion(experts, prior_of(family), mask), *oracle.split_raw(raw)
 
 
 def test_every_fusion_is_tested():
-  functions = {f for name, f in vars(joint_posteriors).items()
-               if inspect.isfunction(f) and not name.startswith("_")
-               and list(inspect.signature(f).parameters)[:3] == ["experts", "prior", "mask"]}
-  assert functions == set(FUSIONS)
+  rules = {rule for rule in vars(joint_posteriors).values()
+           if inspect.isclass(rule) and issubclass(rule, joint_posteriors.FusionRule)
+           and not inspect.isabstract(rule)}
+  assert rules == {type(rule) for rule in FUSIONS}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -85,7 +82,7 @@ def product_log_prob(z, families_of_factors):
 
 def test_product_is_proportional_to_the_densities_multiplied():
   for prior_expert in [True, False]:
-    q, locs, scales = fused("normal", 3, MASK, FUSIONS[1] if prior_expert else without_prior)
+    q, locs, scales = fused("normal", 3, MASK, FUSIONS[1] if prior_expert else WITHOUT_PRIOR)
     for b in range(B):
       z, nats = grid_of_two(q, b)
       z = np.asarray(z[:, b], float)
@@ -97,7 +94,7 @@ def test_product_is_proportional_to_the_densities_multiplied():
 
 
 def test_product_is_a_density():
-  q, _, _ = fused("normal", 3, MASK, joint_posteriors.product_of_experts)
+  q, _, _ = fused("normal", 3, MASK, joint_posteriors.ProductOfExperts())
   part = q.components_distribution.distribution  # batch [B, 1, D]
   axis = tf.linspace(-12., 12., 20001)[:, None, None, None]
   mass = tf.reduce_sum(part.prob(axis), 0) * 24. / 20000.
@@ -105,7 +102,7 @@ def test_product_is_a_density():
 
 
 def test_mixture_of_products_by_a_loop():
-  q, locs, scales = fused("normal", 3, MASK, joint_posteriors.mixture_of_products)
+  q, locs, scales = fused("normal", 3, MASK, joint_posteriors.MixtureOfProducts())
   subsets = [[0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2]]
   z = tf.random.stateless_normal([4, B, D], [0, 5])
   log_pi = joint_posteriors.log_mixture_weights(q)
@@ -123,8 +120,9 @@ def test_mixture_of_products_by_a_loop():
 def test_num_components():
   for num_experts in [1, 2, 3, 4]:
     counts = [joint_posteriors.num_components(fused("normal", num_experts, None, f)[0])
-              for f in FUSIONS]
-    assert counts == [num_experts, 1, 2**num_experts - 1]
+              for f in EACH]
+    assert counts == [num_experts, 1, 2**num_experts - 1, 1]
+    assert counts == [f.num_components(num_experts) for f in EACH]
 
 
 @pytest.mark.parametrize("fusion", EACH)
@@ -172,7 +170,7 @@ def test_an_example_with_nothing_has_the_prior(fusion, families):
 def test_nothing_and_no_expert_of_the_priors_family():
   """The prior's location and scale, as near as the experts' family comes."""
   experts = [distributions.laplace(r) for r in tf.unstack(raw_experts(2))]
-  q = joint_posteriors.mixture_of_experts(experts, prior_of("normal"), np.zeros([2, B], bool))
+  q = joint_posteriors.MixtureOfExperts()(experts, prior_of("normal"), np.zeros([2, B], bool))
   z = tf.random.stateless_normal([5, B, D], [0, 5])
   prior = prior_of("normal").distribution
   expected = oracle.log_prob("laplace", np.asarray(z, float), prior.loc, prior.scale)
@@ -185,21 +183,21 @@ def test_products_of_laplace_experts_are_refused(fusion):
     fused("laplace", 2, None, fusion)
   assert str(error.value) == (
       "a product of Laplace experts has no closed form: give modalities and prior the family "
-      "distributions.normal, or join them by mixture_of_experts")
+      "distributions.normal, or join them by MixtureOfExperts")
 
 
 def test_a_laplace_prior_is_no_factor():
   experts = [distributions.normal(r) for r in tf.unstack(raw_experts(2))]
   with pytest.raises(ValueError, match="Laplace"):
-    joint_posteriors.product_of_experts(experts, prior_of("laplace"))
-  assert without_prior(experts, prior_of("laplace")).batch_shape == [B]
+    joint_posteriors.ProductOfExperts()(experts, prior_of("laplace"))
+  assert WITHOUT_PRIOR(experts, prior_of("laplace")).batch_shape == [B]
 
 
 def mixed():
   """A Laplace and a Gaussian expert: the mixture, families, locations and scales."""
   raw, families = raw_experts(2), ["laplace", "normal"]
   experts = [oracle.FAMILIES[f](r) for f, r in zip(families, tf.unstack(raw), strict=True)]
-  return (joint_posteriors.mixture_of_experts(experts, prior_of("laplace"), MASK[:2] | True),
+  return (joint_posteriors.MixtureOfExperts()(experts, prior_of("laplace"), MASK[:2] | True),
           families, *oracle.split_raw(raw))
 
 
@@ -224,7 +222,7 @@ def test_a_mixture_of_families_can_be_frozen():
   raws = [tf.zeros([B, 2 * D]), tf.ones([B, 2 * D])]
   with tf.GradientTape() as tape:
     tape.watch(raws)
-    q = joint_posteriors.mixture_of_experts(
+    q = joint_posteriors.MixtureOfExperts()(
         [distributions.laplace(raws[0]), distributions.normal(raws[1])], prior_of("normal"))
     nats = distributions.stop_gradient(q).log_prob(tf.zeros([B, D]))
   assert tape.gradient(nats, raws) == [None, None]
@@ -295,7 +293,7 @@ def test_stratified_sample_is_reparameterised(family):
   noise = joint_posteriors.uniform_noise([2, 1, B, D], [0, 3])
   with tf.GradientTape(persistent=True) as tape:
     tape.watch([loc, scale])
-    q = joint_posteriors.mixture_of_experts(
+    q = joint_posteriors.MixtureOfExperts()(
         [tfd.Independent(family(*parameters), 1)
          for parameters in zip(tf.unstack(loc), tf.unstack(scale), strict=True)],
         prior_of("normal"))

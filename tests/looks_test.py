@@ -6,12 +6,12 @@ import keras
 import pytest
 
 from tests import runs
-from tests.evaluation import panels_test as kinds
+from tests.views import panels_test as kinds
 from tf_mmvae import estimators, objectives
-from tf_mmvae.evaluation.latents import Latents
-from tf_mmvae.evaluation.panels import Panel
 from tf_mmvae.run_dir import RunDir
 from tf_mmvae.training.train import train
+from tf_mmvae.views.latents import Latents
+from tf_mmvae.views.panels import Panel
 
 FILES = ["labels.tsv", "latents.tsv", "projector_config.pbtxt", "thumbnails.png"]
 

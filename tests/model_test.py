@@ -301,8 +301,8 @@ def test_a_modality_does_not_see_the_private_latents_of_others(private):
 
 
 def test_private_latents_are_of_mixtures_of_experts_alone(private):
-  for rule in (joint_posteriors.product_of_experts, joint_posteriors.mixture_of_products):
-    with pytest.raises(ValueError, match="private latents are joined by mixture_of_experts alone"):
+  for rule in (joint_posteriors.ProductOfExperts(), joint_posteriors.MixtureOfProducts()):
+    with pytest.raises(ValueError, match="private latents are joined by MixtureOfExperts alone"):
       private.model(joint_posterior=rule)
 
 

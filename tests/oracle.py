@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mmvae import distributions, joint_posteriors
+from tf_mmvae import distributions
 from tf_mmvae.modality import Modality
 from tf_mmvae.model import MultimodalVAE, Prior
 
@@ -85,7 +85,7 @@ class LinearGaussian:
     return total
 
   def model(self, shift=0., stretch=1., family="normal", learn_prior=False,
-            joint_posterior=joint_posteriors.mixture_of_experts, prior_in_experts=True):
+            joint_posterior=None, prior_in_experts=True):
     """The same model as a `MultimodalVAE`, its experts the exact p(z | x_m) but for two knobs.
 
     Args:

@@ -10,14 +10,14 @@ import tensorflow as tf
 from tf_mmvae import joint_posteriors
 from tf_mmvae.modality import computing_in, couples_examples
 from tf_mmvae.objectives import (
-    Estimate,
-    coefficients,
-    dreg,
-    elbo,
-    iwae,
-    log_weights,
-    normalised_weights,
-    reparameterised,
+  Estimate,
+  coefficients,
+  dreg,
+  elbo,
+  iwae,
+  log_weights,
+  normalised_weights,
+  reparameterised,
 )
 
 

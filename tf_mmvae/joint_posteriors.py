@@ -1,8 +1,8 @@
 """Fusion: the experts q(z | x_m) of the modalities joined to one posterior q(z | x).
 
 A fusion rule lists the components of a mixture: M experts, their one product, or the products of
-all their subsets. It is called as `rule(experts, prior, mask)` and returns a mixture, batch [B],
-event [D], of S components:
+all their subsets. It is an object, called as `rule(experts, prior, mask)`, that returns a mixture,
+batch [B], event [D], of S components:
 
   experts   list of M `tfd.Independent` of a location-scale family, batch [B], event [D]
   prior     p(z) of the same kind, batch [], event [D]
@@ -12,7 +12,10 @@ Components of absent modalities have log mixture weight -inf. An example with no
 the prior as its posterior, or its location and scale where no expert is of the prior's family.
 """
 
+import abc
+import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -20,54 +23,96 @@ import tensorflow_probability as tfp
 tfd = tfp.distributions
 
 
-def mixture_of_experts(experts, prior, mask=None):
+class FusionRule(abc.ABC):
+  """Which products of experts a joint posterior mixes; see the head of this file."""
+
+  multiplies = False  # whether experts are factors: one that has no say must then not be one
+
+  def num_components(self, num_modalities: int) -> int:
+    """S for M modalities."""
+    return len(self.subsets(num_modalities))
+
+  @abc.abstractmethod
+  def subsets(self, num_modalities: int) -> list[tuple[int, ...]]:
+    """The modalities, by their numbers below M, that each of the S components joins."""
+
+  @abc.abstractmethod
+  def __call__(self, experts: Sequence[tfd.Distribution], prior: tfd.Distribution,
+               mask: tf.Tensor | None = None) -> tfd.Distribution:
+    """The joint posterior, a mixture of S components, batch [B], event [D]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureOfExperts(FusionRule):
   """q(z | x) = 1/M sum_m q(z | x_m) over the modalities present (Shi et al. 2019, eq. 2).
 
   S = M. `tfd.MixtureSameFamily`, or `tfd.Mixture` where the experts differ in family.
   """
-  experts, mask = _with_prior(experts, prior, mask)
-  return _mixture(experts, mask)
+
+  def __str__(self):
+    return "mixture_of_experts"
+
+  def subsets(self, num_modalities):
+    return [(m,) for m in range(num_modalities)]
+
+  def __call__(self, experts, prior, mask=None):
+    experts, mask = _with_prior(experts, prior, mask)
+    return _mixture(experts, mask)
 
 
-def product_of_experts(experts, prior, mask=None, prior_expert=True):
+@dataclasses.dataclass(frozen=True)
+class ProductOfExperts(FusionRule):
   """q(z | x) ~ p(z) prod_m q(z | x_m) over the modalities present (Wu & Goodman 2018, section 2.1).
 
-  S = 1, Gaussian in closed form: precisions add up.
+  S = 1, Gaussian in closed form: precisions add up. Called with an expert, or a prior as a factor,
+  that is not Gaussian, it raises a ValueError.
 
   Args:
-    experts, prior, mask: see above.
     prior_expert: whether the prior is a factor; it is in MVAE, and is not in MVTCAE.
-
-  Raises:
-    ValueError: if an expert or the prior as a factor is not Gaussian.
   """
-  if not prior_expert:
-    return _mixture([_product(*_with_prior(experts, prior, mask))])
-  factors = [*experts, _batched(prior, experts[0])]
-  if mask is not None:
-    mask = tf.concat([mask, tf.ones_like(mask[:1])], axis=0)
-  return _mixture([_product(factors, mask)])
+
+  prior_expert: bool = True
+
+  multiplies = True
+
+  def __str__(self):
+    return "product_of_experts" if self.prior_expert else "product_of_experts without the prior"
+
+  def subsets(self, num_modalities):
+    return [tuple(range(num_modalities))]
+
+  def __call__(self, experts, prior, mask=None):
+    if not self.prior_expert:
+      return _mixture([_product(*_with_prior(experts, prior, mask))])
+    factors = [*experts, _batched(prior, experts[0])]
+    if mask is not None:
+      mask = tf.concat([mask, tf.ones_like(mask[:1])], axis=0)
+    return _mixture([_product(factors, mask)])
 
 
-def mixture_of_products(experts, prior, mask=None):
+@dataclasses.dataclass(frozen=True)
+class MixtureOfProducts(FusionRule):
   """The even mixture of the products of all non-empty subsets (MoPoE, Sutter et al. 2021).
 
   S = 2^M - 1, single experts first and the product of all last. An absent modality takes away all
-  subsets that it is in.
-
-  Raises:
-    ValueError: if an expert is not Gaussian.
+  subsets that it is in. Called with an expert that is not Gaussian, it raises a ValueError.
   """
-  experts, mask = _with_prior(experts, prior, mask)
-  subsets = [list(s) for size in range(1, len(experts) + 1)
-             for s in itertools.combinations(range(len(experts)), size)]
-  if mask is not None:
-    mask = tf.stack([tf.reduce_all(tf.gather(mask, s), axis=0) for s in subsets])
-  return _mixture([_product([experts[m] for m in s]) for s in subsets], mask)
 
+  multiplies = True
 
-# Where an expert has no say it must not be a factor.
-product_of_experts.multiplies = mixture_of_products.multiplies = True
+  def __str__(self):
+    return "mixture_of_products"
+
+  def subsets(self, num_modalities):
+    return [s for size in range(1, num_modalities + 1)
+            for s in itertools.combinations(range(num_modalities), size)]
+
+  def __call__(self, experts, prior, mask=None):
+    experts, mask = _with_prior(experts, prior, mask)
+    subsets = self.subsets(len(experts))
+    if mask is not None:
+      mask = tf.stack([tf.reduce_all(tf.gather(mask, s), axis=0) for s in subsets])
+    return _mixture([_product([experts[m] for m in s]) for s in subsets], mask)
 
 
 def _mixture(components, mask=None):
@@ -87,7 +132,7 @@ def _product(factors, mask=None):
   if families:
     raise ValueError(
         f"a product of {' and '.join(families)} experts has no closed form: give modalities and "
-        "prior the family distributions.normal, or join them by mixture_of_experts")
+        "prior the family distributions.normal, or join them by MixtureOfExperts")
   locs = tf.stack([f.distribution.loc for f in factors])  # [M, B, D]
   precisions = tf.stack([f.distribution.scale for f in factors])**-2
   if mask is not None:

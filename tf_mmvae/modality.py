@@ -92,7 +92,7 @@ class Modality(keras.layers.Layer):
     return log_px if mask is None else tf.where(mask, log_px, 0.)
 
 
-def views(num, modality, name="view"):
+def views_of(num, modality, name="view"):
   """Modalities `view0`, `view1` and so on: alike but for their names and weights.
 
   Args:

@@ -65,14 +65,14 @@ class MultimodalVAE(keras.Model):
   `mask` {name: bool [B]} says it for single examples.
   """
 
-  def __init__(self, modalities, prior, joint_posterior=joint_posteriors.mixture_of_experts,
+  def __init__(self, modalities, prior, joint_posterior=None,
                private_dim=0):
     """Joins the parts and creates their variables.
 
     Args:
       modalities: list of `Modality`, each with a name of its own.
       prior: layer with `latent_dim`, D, and `.distribution()`.
-      joint_posterior: fusion rule (experts, prior, mask [M, B]); see `joint_posteriors`.
+      joint_posterior: `FusionRule` of `joint_posteriors`; None is `MixtureOfExperts()`.
       private_dim: latent dimensions of each modality that no other sees (MMVAE+, Palumbo et al.
         2023). z is then the shared dimensions and M private parts side by side; an expert is over
         the shared ones and its own, `expert_dim` in all, and leaves the others to the prior.
@@ -84,8 +84,12 @@ class MultimodalVAE(keras.Model):
     names = [m.name for m in modalities]
     if not names or len(set(names)) < len(names):
       raise ValueError(f"modalities must have names of their own, and be at least one; got {names}")
-    if private_dim and getattr(joint_posterior, "multiplies", False):
-      raise ValueError("private latents are joined by mixture_of_experts alone: a product would "
+    joint_posterior = joint_posterior or joint_posteriors.MixtureOfExperts()
+    if not isinstance(joint_posterior, joint_posteriors.FusionRule):
+      raise ValueError(f"joint_posterior must be a fusion rule, such as MixtureOfExperts(), got "
+                       f"{joint_posterior!r}")
+    if private_dim and joint_posterior.multiplies:
+      raise ValueError("private latents are joined by MixtureOfExperts alone: a product would "
                        "multiply each by the priors of all other experts")
     self.prior = prior
     self.joint_posterior = joint_posterior
@@ -186,7 +190,7 @@ class MultimodalVAE(keras.Model):
 
   def num_components(self, x):
     """S, the number of components of the joint posterior of x: an int."""
-    return joint_posteriors.num_components(self.posterior(x))
+    return self.joint_posterior.num_components(len(self.present(x)))
 
   def likelihoods(self, z, training=False):
     """{modality: p(x_m | z)} for z [..., B, D]."""

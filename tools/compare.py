@@ -35,7 +35,7 @@ def main(*paths):
     raise ValueError(f"no folder for --out={flag.out}: make it, or give another")
   if os.path.isdir(flag.out):
     raise ValueError(f"--out={flag.out} is a folder: give the page to write in it a name")
-  from tf_mmvae.evaluation import comparison
+  from tf_mmvae.reports import comparison
   from tf_mmvae.run_dir import replacing
   compared = comparison.compare(_read(paths))
   print(compared.text())
@@ -46,7 +46,7 @@ def main(*paths):
 
 def _read(paths):
   """A list of `comparison.Run`; a mistake in one does not hide those in others."""
-  from tf_mmvae.evaluation import comparison
+  from tf_mmvae.reports import comparison
   from tf_mmvae.run_dir import RunDir
   runs, problems, seen = [], [], set()
   names = _names(paths)

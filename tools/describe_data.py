@@ -35,8 +35,8 @@ def main():
 
   import gin
 
-  from tf_mmvae.data import description
-  from tf_mmvae.data.own_data import Source
+  from tf_mmvae.data.own import description
+  from tf_mmvae.data.own.dataset import Source
   if "own_data.Source" not in gin.config_str():
     raise ValueError("this describes your own data: give --gin_file=gin/own_data.gin, or a file "
                      "that includes it")

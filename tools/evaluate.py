@@ -28,8 +28,9 @@ def main():
 
   import gin
 
-  from tf_mmvae.evaluation import evaluate, report
-  from tf_mmvae.evaluation.panels import Panel
+  from tf_mmvae.reports import evaluation as evaluate
+  from tf_mmvae.reports import report
+  from tf_mmvae.views.panels import Panel
   model, step = experiment.load_model(run)
   evaluation, panel = gin.get_configurable(evaluate.Evaluation)(), gin.get_configurable(Panel)()
   experiment.refuse_unused_bindings(typed_alone=True)

@@ -54,8 +54,8 @@ def main():
 
   import gin
 
-  from tf_mmvae.evaluation import observations
-  from tf_mmvae.evaluation.answers import Answers
+  from tf_mmvae.generation import observations
+  from tf_mmvae.generation.answers import Answers
   from tf_mmvae.serving.saved_model import Exporter
   model, step = experiment.load_model(run)
   tokenizers = gin.get_configurable(Exporter)().tokenizers
@@ -117,7 +117,7 @@ def _inputs(kinds, values):
 
 def _title(given, inputs, ends):
   """What the table is called: the inputs, or the folder or file that holds them."""
-  from tf_mmvae.evaluation.observations import file_name
+  from tf_mmvae.generation.observations import file_name
   if len(inputs) > 1:
     path = given[0].split("=", 1)[1].removeprefix("@").rstrip("/")
     name = os.path.basename(path)
@@ -162,8 +162,8 @@ def translate(model, kinds, inputs, num, out, **how):
   """
   import tensorflow as tf
 
-  from tf_mmvae.evaluation import generation
-  from tf_mmvae.evaluation.observations import Words
+  from tf_mmvae.generation import decoding as generation
+  from tf_mmvae.generation.observations import Words
   targets = [name for name in kinds if name not in inputs[0]] or list(kinds)
 
   @tf.function(autograph=False)  # one trace for all inputs
@@ -205,8 +205,9 @@ def translate(model, kinds, inputs, num, out, **how):
 
 def sample(model, num, out, **how):
   """Samples from the prior, decoded to every modality."""
-  from tf_mmvae.evaluation import generation, translation
-  z = translation.sample_prior(model, num, how["seed"])
+  from tf_mmvae import inference
+  from tf_mmvae.generation import decoding as generation
+  z = inference.sample_prior(model, num, how["seed"])
   decoded = generation.decode(model, z, **how)
   for i in range(num):
     row = {name: out.keep(name, observed[i].numpy(), f"prior-{name}-{i + 1}", number=i + 1)
@@ -218,7 +219,7 @@ def sample(model, num, out, **how):
 
 def interpolate(model, kinds, first, last, num, out, **how):
   """Points on the line from one input to another, decoded to every modality."""
-  from tf_mmvae.evaluation import generation
+  from tf_mmvae.generation import decoding as generation
   (x_first, first_cells), (x_last, last_cells) = _read(kinds, first), _read(kinds, last)
   z = generation.interpolate(model, x_first, x_last, num)
   decoded = generation.decode(model, z, **how)

@@ -68,11 +68,11 @@ def _call_train(run, strategy, **kwargs):
 def _train(run, strategy, together):
   import gin
 
-  from tf_mmvae.evaluation.evaluate import Evaluation, table
-  from tf_mmvae.evaluation.latents import Latents
-  from tf_mmvae.evaluation.panels import Panel
+  from tf_mmvae.reports.evaluation import Evaluation, table
   from tf_mmvae.serving.saved_model import Exporter
   from tf_mmvae.training import checkpoints
+  from tf_mmvae.views.latents import Latents
+  from tf_mmvae.views.panels import Panel
   panel, latents, exporter = (gin.get_configurable(c)() for c in (Panel, Latents, Exporter))
   with gin.config_scope("at_end"):
     evaluation = gin.get_configurable(Evaluation)()

@@ -149,7 +149,7 @@ def test_every_counted_word_is_encoded_as_itself():
     "it's a blue-green bird's-eye (50% l/r) caf\u00e9; \u201cx\u201d -- \u2019tis",
     "a_b 3.5",
   ]
-  words = tokenizer.tokenizer(lambda: captions, min_count=0)
+  words = tokenizer.run_tokenizer(lambda: captions, min_count=0)
   ids = words.encode(words.words[3:])
   np.testing.assert_array_equal(ids[:, 0], np.arange(3, words.vocabulary_size))
   np.testing.assert_array_equal(ids[:, 1], np.full([words.vocabulary_size - 3], END))
@@ -159,16 +159,16 @@ def test_every_counted_word_is_encoded_as_itself():
 def test_vocabulary_is_saved_and_used_again(tmp_path):
   run_dir = tmp_path / "runs" / "first"
   captions = ["a bird", "a caf\u00e9", "a bird"]
-  made = tokenizer.tokenizer(lambda: captions, run_dir, min_count=0, length=8)
+  made = tokenizer.run_tokenizer(lambda: captions, run_dir, min_count=0, length=8)
   assert (run_dir / "vocabulary.txt").read_text("utf-8") == "a\nbird\ncaf\u00e9\n"
   assert [path.name for path in run_dir.iterdir()] == ["vocabulary.txt"]
-  again = tokenizer.tokenizer(lambda: pytest.fail("counted again"), run_dir, length=9)
+  again = tokenizer.run_tokenizer(lambda: pytest.fail("counted again"), run_dir, length=9)
   assert again.words == made.words
   assert (made.length, again.length) == (8, 9)
 
 
 def test_no_folder_no_file():
-  words = tokenizer.tokenizer(lambda: ["a a a a bird bird bird"])
+  words = tokenizer.run_tokenizer(lambda: ["a a a a bird bird bird"])
   assert words.words[3:] == ("a",)  # more than three times
 
 
@@ -184,12 +184,12 @@ def test_no_folder_no_file():
 def test_bad_vocabulary_file_fails(tmp_path, content, message):
   (tmp_path / "vocabulary.txt").write_text(content)
   with pytest.raises(ValueError, match=message):
-    tokenizer.tokenizer(lambda: ["a bird"], tmp_path)
+    tokenizer.run_tokenizer(lambda: ["a bird"], tmp_path)
 
 
 def test_bad_arguments_fail(tmp_path):
   with pytest.raises(ValueError, match="no word occurs more than 3 times in the 1 captions"):
-    tokenizer.tokenizer(lambda: ["a bird"], tmp_path)
+    tokenizer.run_tokenizer(lambda: ["a bird"], tmp_path)
   assert not (tmp_path / "vocabulary.txt").exists()
   with pytest.raises(ValueError, match="length of a sentence must be at least 2, got 1"):
     tokenizer.Tokenizer(WORDS, length=1)

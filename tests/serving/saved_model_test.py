@@ -10,9 +10,8 @@ import pytest
 import tensorflow as tf
 
 from tests.serving import c_loader
-from tf_mmvae import distributions, joint_posteriors
+from tf_mmvae import distributions, inference, joint_posteriors
 from tf_mmvae.data.tokenizer import Tokenizer
-from tf_mmvae.evaluation import translation
 from tf_mmvae.modality import Modality
 from tf_mmvae.model import MultimodalVAE, Prior
 from tf_mmvae.nets import images, sentences
@@ -117,7 +116,7 @@ def expected(model, tokenizer, name, inputs):
     experts = {m: model.posterior({m: v}) for m, v in x.items()}
     return {f"{m}_{what}": getattr(q, what)() for m, q in experts.items()
             for what in ("mean", "stddev")}
-  seen = translation.decode(model, latents(model, name, inputs, x))
+  seen = inference.decode(model, latents(model, name, inputs, x))
   seen["sentence"] = tokenizer.decode(seen["sentence"])
   if name in ("generate", "translate"):
     return {**seen, "z": latents(model, name, inputs, x)}
@@ -128,11 +127,11 @@ def latents(model, name, inputs, x):
   if name == "decode":
     return tf.constant(inputs["z"])
   if name == "generate":
-    return translation.sample_prior(model, inputs["num"], inputs["seed"])
+    return inference.sample_prior(model, inputs["num"], inputs["seed"])
   if name == "translate":
     num = len(inputs["image"])
     return tf.concat([latent_of(model, inputs, x, b) for b in range(num)], axis=0)
-  return translation.sample_posterior(model, x, inputs["seed"])
+  return inference.sample_posterior(model, x, inputs["seed"])
 
 
 def latent_of(model, inputs, x, b):
@@ -261,13 +260,13 @@ def test_three_modalities_have_every_pair_and_ids_without_a_tokenizer(tmp_path):
 
   words = np.array([[3, 5, 1, 0, 0, 0]], np.int32)
   x = {"sound": np.ones([1, 5], np.float32)}
-  z = translation.sample_posterior(model, {"sound": tf.ones([1, 5])}, SEED)
+  z = inference.sample_posterior(model, {"sound": tf.ones([1, 5])}, SEED)
   to_words, from_words = c_loader.run(tmp_path / "3", [
       ("sound_to_sentence", {**x, "seed": SEED}),
       ("sentence_to_sound", {"sentence": words, "seed": SEED})])
-  assert_same(to_words, translation.decode(model, z, ["sentence"]))
-  z = translation.sample_posterior(model, {"sentence": tf.constant(words)}, SEED)
-  assert_same(from_words, translation.decode(model, z, ["sound"]))
+  assert_same(to_words, inference.decode(model, z, ["sentence"]))
+  z = inference.sample_posterior(model, {"sentence": tf.constant(words)}, SEED)
+  assert_same(from_words, inference.decode(model, z, ["sound"]))
 
 
 def test_one_modality_has_no_translations(tmp_path):

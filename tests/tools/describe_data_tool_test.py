@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests import runs
-from tests.data import own_data_test
+from tests.data.own import dataset_test as own_data_test
 
 HINT = "(--verbosity=1 shows where it came from)"
 

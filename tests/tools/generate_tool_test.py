@@ -12,8 +12,8 @@ from PIL import Image
 from tests import runs
 from tf_mmvae import distributions
 from tf_mmvae.data.tokenizer import Tokenizer
-from tf_mmvae.evaluation import observations
-from tf_mmvae.evaluation.answers import Answers
+from tf_mmvae.generation import observations
+from tf_mmvae.generation.answers import Answers
 from tf_mmvae.modality import Modality
 from tf_mmvae.model import MultimodalVAE, Prior
 from tf_mmvae.nets import sentences

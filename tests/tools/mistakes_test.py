@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests import runs
-from tests.data import cub_test
+from tests.data.cub import dataset_test as cub_test
 from tf_mmvae.run_dir import RunDir
 
 TINY = "gin/toy_birds_tiny.gin"
@@ -107,9 +107,9 @@ def test_in_a_flag(tmp_path, args, sentence):
      "got [10]: make its shape and that of the data agree"),
     ("imgae/modality.Modality.name = 'image'", "nothing uses the binding "
      "imgae/modality.Modality.name: look for a misspelt name or scope"),
-    ("FUSION = @joint_posteriors.product_of_experts",
+    ("FUSION = @joint_posteriors.ProductOfExperts()",
      "a product of Laplace experts has no closed form: give modalities and prior the family "
-     "distributions.normal, or join them by mixture_of_experts"),
+     "distributions.normal, or join them by MixtureOfExperts"),
     ("EXPERT_DIM = 3", "modality 'image': expected an encoder of 4 latent dimensions, got 3: make "
      "its latent_dim and that of the prior agree"),
     ("model.MultimodalVAE.private_dim = 2", "private_dim must be at least 0 and leave some of the "
@@ -219,7 +219,7 @@ def test_another_configuration(copy, args, said):
 @pytest.mark.parametrize("binding, sentence", [
     ("hedl_out/held_out.HeldOut.num_examples = 3", "nothing uses the binding hedl_out/held_out."),
     ('METRICS = {"held_out": @held_out.HeldOt()}',
-     "tf_mmvae.evaluation.held_out has no attribute HeldOt"),
+     "tf_mmvae.metrics.held_out has no attribute HeldOt"),
 ])
 def test_misspelt_when_measuring(copy, binding, sentence):
   before = runs.files(copy.path)

@@ -15,8 +15,8 @@ import tensorflow as tf
 from tests import runs, small
 from tests.training import train_test
 from tests.training.train_test import NUM_STEPS, assert_same_runs
-from tf_mmvae.data import own_data
-from tf_mmvae.data.columns import Vector
+from tf_mmvae.data.own import dataset as own_data
+from tf_mmvae.data.own.columns import Vector
 from tf_mmvae.training import checkpoints
 from tf_mmvae.training.trainer import Trainer
 
@@ -202,7 +202,7 @@ def own(tmp_path):
   def examples():
     source = own_data.Source(tmp_path / "rows.csv", columns, split_column="split",
                              data_dir=tmp_path / "data")
-    return own_data.own_data("train", source, in_memory=False)
+    return own_data.examples("train", source, in_memory=False)
 
   return examples
 

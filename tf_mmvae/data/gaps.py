@@ -8,7 +8,7 @@ import tensorflow as tf
 from tf_mmvae.data.examples import Examples, on_cpu
 
 
-def gaps(examples, missing, seed=0, complete_only=False, complete_times=1):
+def with_gaps(examples, missing, seed=0, complete_only=False, complete_times=1):
   """Takes modalities away from examples at random.
 
   Whether an example lacks a modality depends on (seed, modality, position) alone: the same for

@@ -87,7 +87,7 @@ def count_words(captions, min_count):
   return sorted(kept, key=lambda word: (-counts[word], word))
 
 
-def tokenizer(captions, run_dir=None, min_count=3, length=32):
+def run_tokenizer(captions, run_dir=None, min_count=3, length=32):
   """The tokenizer of a run: its vocabulary is counted once and then read from the run's folder.
 
   Args:
@@ -111,7 +111,7 @@ def tokenizer(captions, run_dir=None, min_count=3, length=32):
   if not words:
     raise ValueError(
       f"no word occurs more than {min_count} times in the {len(sentences)} captions: look at the "
-      "captions, or lower tokenizer.tokenizer.min_count"
+      "captions, or lower min_count"
     )
   made = Tokenizer(words, length)
   if path is not None:

@@ -1,0 +1,5 @@
+"""Keras networks: encoders and decoders of vectors, pictures and sentences."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

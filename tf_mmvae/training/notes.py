@@ -17,7 +17,7 @@ def beginning(run, model, estimator, train_data, validation_data, first, num_ste
   weights = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
   devices = strategy.num_replicas_in_sync
   lines = [
-      f"Model: {shapes}; {model.joint_posterior.__name__}, {model.latent_dim} latent dimensions, "
+      f"Model: {shapes}; {model.joint_posterior}, {model.latent_dim} latent dimensions, "
       f"{weights:,} weights",
       f"Objective: {estimator}, K = {num_samples}, batches of {batch_size}",
       f"Data: {train_data.name}, {train_data.num_examples:,} examples to train on, "

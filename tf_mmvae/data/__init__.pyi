@@ -1,0 +1,12 @@
+from . import cub as cub
+from . import digits as digits
+from . import own as own
+from . import toy_birds as toy_birds
+from .augmentation import crops_and_flips as crops_and_flips
+from .examples import Examples as Examples
+from .examples import images_with_captions as images_with_captions
+from .gaps import complete as complete
+from .gaps import with_gaps as with_gaps
+from .tokenizer import Tokenizer as Tokenizer
+from .tokenizer import run_tokenizer as run_tokenizer
+from .tokenizer import vocabulary_size as vocabulary_size

@@ -1,0 +1,5 @@
+"""Digits: MNIST, house numbers, and digits over photographs, paired by class."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

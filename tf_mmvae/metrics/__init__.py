@@ -1,0 +1,5 @@
+"""Measures: a model and a data set in, `Findings` out."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

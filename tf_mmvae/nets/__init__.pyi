@@ -1,0 +1,11 @@
+from .dense import DenseDecoder as DenseDecoder
+from .dense import DenseEncoder as DenseEncoder
+from .features import Extractor as Extractor
+from .images import ConvDecoder as ConvDecoder
+from .images import ConvEncoder as ConvEncoder
+from .images import PatchDecoder as PatchDecoder
+from .sentence_images import SentenceImageDecoder as SentenceImageDecoder
+from .sentence_images import SentenceImageEncoder as SentenceImageEncoder
+from .sentences import PositionwiseDecoder as PositionwiseDecoder
+from .sentences import RecurrentDecoder as RecurrentDecoder
+from .sentences import RecurrentEncoder as RecurrentEncoder
