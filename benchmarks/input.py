@@ -74,7 +74,7 @@ def trained(gin_file, run_dir, *arguments):
   """(steps a second, share of the time that they wait) of an experiment."""
   from tests import runs
   third = STEPS.value // 3
-  bindings = [f"NUM_STEPS = {3 * third}", f"train.train.log_every = {third}", "METRICS = {}"]
+  bindings = [f"NUM_STEPS = {3 * third}", f"mm.Experiment.log_every = {third}", "METRICS = {}"]
   command = [sys.executable, str(ROOT / "tools" / "train.py"), f"--gin_file=gin/{gin_file}",
              f"--run_dir={run_dir}", *arguments, *[f"--gin_param={b}" for b in bindings]]
   if DATA_DIR.value:

@@ -55,7 +55,7 @@ def test_tiny_variants_train(name):
   results = pathlib.Path(run.results)
   for path in (run.config, f"{run.export}/saved_model.pb"):
     assert pathlib.Path(path).stat().st_size > 0, path
-  assert ("tokenizer.tokenizer" in run.read_config()) == pathlib.Path(run.vocabulary).exists()
+  assert ("mm.data.run_tokenizer" in run.read_config()) == pathlib.Path(run.vocabulary).exists()
   assert list(results.glob("*.png")) and list(results.glob("*.json"))
   assert not list(pathlib.Path(run.path).rglob("*unfinished*"))
   last = runs.last_step(run.checkpoints)

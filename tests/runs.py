@@ -5,7 +5,6 @@ import collections
 import contextlib
 import functools
 import glob
-import importlib
 import io
 import os
 import pathlib
@@ -13,22 +12,17 @@ import socket
 import subprocess
 import sys
 import tempfile
-from unittest import mock
 
 import gin
 import numpy as np
 import tensorflow as tf
-from absl import flags
-from absl.testing import flagsaver
 from tensorboard.plugins.hparams import metadata
 from tensorflow.core.util import event_pb2
 
+from tf_mmvae.cli import main
 from tf_mmvae.run_dir import RunDir
 
 ROOT = pathlib.Path(__file__).parents[1]
-
-# It defines flags, and flagsaver would take away those that are defined while a tool runs.
-importlib.import_module("array_record.python.array_record_data_source")
 
 
 def last_step(checkpoints):
@@ -130,38 +124,20 @@ def call(tool, *args):
   return process.returncode, printed
 
 
-_flags_of_tools = {}  # {tool: {name: flag}}
-
-
-def _imported(tool):
-  """A tool with its flags, and without those of others, which may have the same names."""
-  for name in {name for of_one in _flags_of_tools.values() for name in of_one} & set(flags.FLAGS):
-    delattr(flags.FLAGS, name)
-  for name, flag in _flags_of_tools.get(tool, {}).items():
-    flags.FLAGS[name] = flag
-  before = set(flags.FLAGS)
-  module = importlib.import_module(tool)
-  _flags_of_tools.setdefault(tool, {n: flags.FLAGS[n] for n in set(flags.FLAGS) - before})
-  return module
-
-
 def call_here(tool, *args):
   """Runs a tool in this process, which saves the imports; returns what `call` returns."""
-  with mock.patch.object(sys, "path", [str(ROOT / "tools"), *sys.path]):
-    experiment = importlib.import_module("experiment")
-    module = _imported(tool.removesuffix(".py"))
   printed = io.StringIO()
   gin.clear_config()
   try:
-    with (flagsaver.flagsaver(), mock.patch.object(sys, "argv", [f"tools/{tool}", *args]),
-          contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed)):
-      experiment.run(module.main)
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+      main.run_tool(tool, [f"tools/{tool}", *args])
   except SystemExit as stop:
     if isinstance(stop.code, str):
       return 1, printed.getvalue() + stop.code
     return stop.code or 0, printed.getvalue()
   finally:
     gin.clear_config()
+  return 0, printed.getvalue()
 
 
 @functools.cache

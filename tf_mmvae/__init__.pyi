@@ -1,3 +1,7 @@
+import collections.abc
+import os
+import typing
+
 from . import data as data
 from . import metrics as metrics
 from . import nets as nets
@@ -12,6 +16,7 @@ from .distributions import softplus_scale as softplus_scale
 from .estimators import Estimator as Estimator
 from .estimators import SubsampledEstimator as SubsampledEstimator
 from .estimators import TotalCorrelationEstimator as TotalCorrelationEstimator
+from .experiment import Experiment as Experiment
 from .joint_posteriors import FusionRule as FusionRule
 from .joint_posteriors import MixtureOfExperts as MixtureOfExperts
 from .joint_posteriors import MixtureOfProducts as MixtureOfProducts
@@ -31,4 +36,17 @@ from .objectives import mixture_dreg as mixture_dreg
 from .objectives import normalised_over as normalised_over
 from .objectives import reparameterised as reparameterised
 from .objectives import stl as stl
+from .reports.evaluation import evaluate as evaluate
+from .run import Run as Run
 from .screening import Screening as Screening
+from .serving.saved_model import export as export
+
+__version__: str
+
+def open_run(
+    path: str | os.PathLike,
+    build: collections.abc.Callable[[], MultimodalVAE] | None = None,
+    tokenizers: collections.abc.Mapping[str, typing.Any] | None = None,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+) -> Run: ...

@@ -2,10 +2,30 @@
 
 import os
 import shutil
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors
+from tf_mmvae.model import MultimodalVAE
+
+
+def export(model: MultimodalVAE, directory: str | os.PathLike,
+           tokenizers: Mapping[str, Any] | None = None) -> None:
+  """Writes a model as a SavedModel with the signatures of `Exporter`.
+
+  Args:
+    model: of any weights.
+    directory: of the SavedModel; one that is there is replaced.
+    tokenizers: {modality: `Tokenizer`} of those in words.
+
+  Raises:
+    ValueError: a tokenizer of a modality that the model does not have.
+  """
+  exporter = Exporter(tokenizers)
+  exporter.check(model)
+  exporter(model, directory)
 
 
 class Exporter:

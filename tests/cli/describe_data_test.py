@@ -44,7 +44,7 @@ def test_what_is_suggested_can_be_trained(birds, tmp_path):
 
 
 def test_the_scale_is_that_of_the_likelihood(birds):
-  laplace = "--gin_param=image/modality.Modality.likelihood = @distributions.laplace_likelihood"
+  laplace = "--gin_param=image/mm.Modality.likelihood = @mm.laplace_likelihood"
   found = []
   for args in ((), (laplace,)):
     code, printed = describe(birds, *args)
@@ -106,10 +106,10 @@ def test_other_columns(birds, tmp_path):
   file.write_text(vector.replace("gin/own_data.gin", "gin/own_data_tiny.gin").replace("128", "2"))
   code, printed = runs.call_here(
     "describe_data.py", f"--gin_file={file}", f"--manual_dir={tmp_path}",
-    f"--data_dir={tmp_path / 'data'}", '--gin_param=sound/columns.Vector.column = "vector"')
+    f"--data_dir={tmp_path / 'data'}", '--gin_param=sound/mm.data.own.Vector.column = "vector"')
   assert code == 0, printed
   assert "SOUND_SCALE = " in printed and '"sound": ' in printed
-  code, printed = describe(birds, '--gin_param=COLUMNS = {"sentence": @columns.Text()}',
-                           "--gin_param=MODALITIES = [@sentence/modality.Modality()]")
+  code, printed = describe(birds, '--gin_param=COLUMNS = {"sentence": @mm.data.own.Text()}',
+                           "--gin_param=MODALITIES = [@sentence/mm.Modality()]")
   assert code == 0, printed
   assert "SCALE" not in printed.split("\n\n")[-1] and 'WEIGHTS = {"sentence": ' in printed

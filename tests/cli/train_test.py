@@ -8,9 +8,9 @@ import sys
 import time
 
 import pytest
+from tests.tools.mistakes_test import assert_one_sentence
 
 from tests import runs
-from tests.tools.mistakes_test import assert_one_sentence
 from tf_mmvae.run_dir import RunDir
 
 TINY = "gin/toy_birds_tiny.gin"
@@ -33,7 +33,7 @@ def mishaps(tmp_path_factory):
     said[name] = {"code": code, "printed": printed, "step": runs.last_step(run.checkpoints)}
 
   note("misspelt", *runs.call_here(
-      "train.py", *command, "--gin_param=imgae/modality.Modality.name = 'image'"))
+      "train.py", *command, "--gin_param=imgae/mm.Modality.name = 'image'"))
   process = runs.start("train.py", *command)
   wait(process, lambda: runs.last_step(run.checkpoints) >= 4)
   process.kill()
@@ -63,7 +63,7 @@ def wait(process, condition):
 def test_misspelt_scope(mishaps):
   said = mishaps[1]["misspelt"]
   assert_one_sentence(said["code"], said["printed"], "nothing uses the binding "
-                      "imgae/modality.Modality.name: look for a misspelt name or scope")
+                      "imgae/mm.Modality.name: look for a misspelt name or scope")
   assert said["step"] == -1
 
 
@@ -167,8 +167,8 @@ def test_a_log_holds_lines_alone(mishaps):
 @pytest.mark.parametrize("args, sentence", [
     ([], "give --gin_file, such as --gin_file=gin/toy_birds.gin"),
     (["--gin_file=gin/no_birds.gin"], "no gin file gin/no_birds.gin: give the path of one"),
-    ([f"--gin_file={TINY}", "--gin_param=train.train.num_stepz = 3"],
-     "Configurable 'train.train' doesn't have a parameter named 'num_stepz'"),
+    ([f"--gin_file={TINY}", "--gin_param=mm.Experiment.num_stepz = 3"],
+     "Configurable 'mm.Experiment' doesn't have a parameter named 'num_stepz'"),
 ])
 def test_mistakes_in_a_process(tmp_path, args, sentence):
   run_dir = [f"--run_dir={tmp_path / 'run'}"] if args else []

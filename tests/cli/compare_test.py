@@ -2,16 +2,16 @@ import json
 import re
 
 import pytest
+from tests.tools.mistakes_test import HINT, assert_one_sentence
 
 from tests import runs
-from tests.tools.mistakes_test import HINT, assert_one_sentence
 from tf_mmvae.run_dir import RunDir
 
 CONFIG = """from __gin__ import dynamic_registration
-from tf_mmvae.training import train
+import tf_mmvae as mm
 LATENT_DIM = {dim}
 SEED = {seed}
-train.train.seed = %SEED
+mm.Experiment.seed = %SEED
 """
 
 

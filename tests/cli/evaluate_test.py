@@ -12,7 +12,7 @@ from tests import runs
 from tf_mmvae.run_dir import RunDir
 
 TINY = "gin/toy_birds_tiny.gin"
-BOUNDS = '--gin_param=METRICS = {"likelihoods": @likelihoods.Likelihoods()}'
+BOUNDS = '--gin_param=METRICS = {"likelihoods": @mm.metrics.Likelihoods()}'
 
 
 def evaluate(run, *args):
@@ -71,7 +71,7 @@ def test_a_second_time_measures_nothing_again(measured):
   assert {path: path.stat().st_mtime_ns for path in before} == before
   first, last = printed.index("held_out:"), printed.index("Figures and")
   assert again[again.index("held_out:"):again.index("Figures and")] == printed[first:last]
-  code, _ = evaluate(run, "--gin_param=likelihoods.Likelihoods.num_samples = 3", BOUNDS)
+  code, _ = evaluate(run, "--gin_param=mm.metrics.Likelihoods.num_samples = 3", BOUNDS)
   changed = {path.name for path in before if path.stat().st_mtime_ns != before[path]}
   assert code == 0 and changed == {"likelihoods.json", "report.json"}
 
@@ -129,10 +129,10 @@ def test_a_damaged_note_of_the_data(copy, text):
 def test_another_model_than_was_trained(copy):
   """Weights fit, and mean something else."""
   code, printed = evaluate(copy, "--gin_param=METRICS = {}", "--gin_param=SEED = 5",
-                           "--gin_param=distributions.normal_likelihood.scale = 0.3")
+                           "--gin_param=mm.normal_likelihood.scale = 0.3")
   said = ("The model is configured otherwise than it was trained: "
-          "distributions.normal_likelihood.scale = 0.1 then, "
-          "distributions.normal_likelihood.scale = 0.3 now.")
+          "mm.normal_likelihood.scale = 0.1 then, "
+          "mm.normal_likelihood.scale = 0.3 now.")
   assert code == 0 and said in printed
   assert html.escape(said) in (pathlib.Path(copy.results) / "report.html").read_text()
   code, printed = evaluate(copy, "--gin_param=METRICS = {}")
@@ -141,20 +141,20 @@ def test_another_model_than_was_trained(copy):
 
 def test_a_modality_that_nobody_judges(copy):
   code, printed = evaluate(
-      copy, '--gin_param=METRICS = {"agreement": @agreement.Agreement()}',
-      '--gin_param=agreement.Agreement.readers = {"sentence": @toy_birds_captions.read_captions}')
+      copy, '--gin_param=METRICS = {"agreement": @mm.metrics.Agreement()}',
+      '--gin_param=mm.metrics.Agreement.readers = {"sentence": @mm.data.toy_birds.read_captions}')
   assert code == 0, printed
   assert "No reader tells attributes of 'image': what is translated to it is not judged." in printed
   assert "image to sentence: size" in printed
 
 
 @pytest.mark.parametrize("metric, sentence", [
-    ('"agreement": @agreement.Agreement(), ', "Agreement's readers for ['sound']"),
-    ('"probes": @probes.Probe(), ', "'colour'")])
+    ('"agreement": @mm.metrics.Agreement(), ', "Agreement's readers for ['sound']"),
+    ('"probes": @mm.metrics.Probe(), ', "'colour'")])
 def test_a_metric_that_fails(copy, metric, sentence):
   code, printed = evaluate(
-      copy, f'--gin_param=METRICS = {{{metric}"likelihoods": @likelihoods.Likelihoods()}}',
-      '--gin_param=agreement.Agreement.readers = {"sound": @toy_birds_captions.read_captions}',
+      copy, f'--gin_param=METRICS = {{{metric}"likelihoods": @mm.metrics.Likelihoods()}}',
+      '--gin_param=mm.metrics.Agreement.readers = {"sound": @mm.data.toy_birds.read_captions}',
       '--gin_param=LABELS = ["colour"]')
   assert code == 1 and "Traceback" not in printed
   name = metric.split('"')[1]
@@ -167,11 +167,11 @@ def test_a_metric_that_fails(copy, metric, sentence):
 
 @pytest.mark.parametrize("binding, sentence", [
     ("MAX_EXAMPLES = 0", "max_examples must be a whole number of at least 1, or None, got 0"),
-    ('METRICS = {"a/b": @held_out.HeldOut()}', "'a/b' cannot name a metric, whose figures go"),
-    ('METRICS = {"report": @held_out.HeldOut()}', "'report' cannot name a metric"),
+    ('METRICS = {"a/b": @mm.metrics.HeldOut()}', "'a/b' cannot name a metric, whose figures go"),
+    ('METRICS = {"report": @mm.metrics.HeldOut()}', "'report' cannot name a metric"),
     ('METRICS = {"m": "held_out"}', "metric 'm' must be a function (model, dataset), got 'held"),
-    ("METRICS = {'m': @held_out.HeldOut}", "metric 'm' is the class HeldOut: in a gin file"),
-    ("METRICS = [@held_out.HeldOut()]", "metrics must be {name: metric}, got ["),
+    ("METRICS = {'m': @mm.metrics.HeldOut}", "metric 'm' is the class HeldOut: in a gin file"),
+    ("METRICS = [@mm.metrics.HeldOut()]", "metrics must be {name: metric}, got ["),
     ("NUM_SAMPLE = 3", "nothing uses the macro NUM_SAMPLE: look for a misspelt name")])
 def test_wrong_knobs(copy, binding, sentence):
   before = runs.files(copy.path)
@@ -181,9 +181,9 @@ def test_wrong_knobs(copy, binding, sentence):
 
 
 def test_a_failure_of_before_is_not_held_against_other_metrics(copy):
-  wrong = ["--gin_param=METRICS = {'p': @probes.Probe()}", "--gin_param=LABELS = ['colour']"]
+  wrong = ["--gin_param=METRICS = {'p': @mm.metrics.Probe()}", "--gin_param=LABELS = ['colour']"]
   assert evaluate(copy, *wrong)[0] == 1
-  code, printed = evaluate(copy, "--gin_param=METRICS = {'held_out': @held_out.HeldOut()}")
+  code, printed = evaluate(copy, "--gin_param=METRICS = {'held_out': @mm.metrics.HeldOut()}")
   assert code == 0, printed
   assert "not measured" not in printed
 
@@ -194,7 +194,7 @@ def test_a_failure_of_before_is_not_held_against_other_metrics(copy):
 def test_damaged_results(copy, name, text):
   results = pathlib.Path(copy.results)
   (results / name).write_text(text)
-  code, printed = evaluate(copy, "--gin_param=METRICS = {'held_out': @held_out.HeldOut()}")
+  code, printed = evaluate(copy, "--gin_param=METRICS = {'held_out': @mm.metrics.HeldOut()}")
   assert code == 0, printed
   assert "Traceback" not in printed and "damaged" in printed
   assert "value" in figures(copy, "held_out")["elbo"]
@@ -208,8 +208,8 @@ def test_photographs_with_captions(tmp_path):
   shutil.copytree(run.path, tmp_path / "run")
   code, printed = evaluate(
       RunDir(tmp_path / "run"), f"--manual_dir={runs.scratch() / 'manual'}",
-      '--gin_param=METRICS = {"correlation": @correlation.Correlation(), '
-      '"caption_words": @caption_words.CaptionWords()}')
+      '--gin_param=METRICS = {"correlation": @mm.metrics.Correlation(), '
+      '"caption_words": @mm.metrics.CaptionWords()}')
   assert code == 0, printed
   assert "Correlation of 'image' and 'sentence'" in printed
   assert "Attribute words of 'sentence'" in printed

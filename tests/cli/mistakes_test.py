@@ -34,23 +34,23 @@ def assert_one_sentence(code, printed, sentence):
 # Mistakes in gin files and flags: nothing is written.
 
 _START = f'from __gin__ import dynamic_registration\ninclude "{TINY}"\n'
-_NETS = "from tf_mmvae.nets import images\nfrom tf_mmvae.training import train\n"
+_NETS = "import tf_mmvae as mm\n"
 
 
 @pytest.mark.parametrize("gin, sentence", [
-    (_START + _NETS + "\ntrain.train.num_stepz = 3\n",
-     "{file}, line 6: Configurable 'train.train' doesn't have a parameter named 'num_stepz': corr"),
-    (_START + _NETS + "train.train.num_steps = %NUM_STEPZ\n",
+    (_START + _NETS + "\nmm.Experiment.num_stepz = 3\n",
+     "{file}, line 6: Configurable 'mm.Experiment' doesn't have a parameter named 'num_stepz': "),
+    (_START + _NETS + "mm.Experiment.num_steps = %NUM_STEPZ\n",
      "macro NUM_STEPZ is used but has no value: set it in a gin file, or by "
      "--gin_param='NUM_STEPZ = ...' (did you mean NUM_STEPS?)"),
     (_START + "NUM_STEPZ = 3\n", "nothing uses the macro NUM_STEPZ: look for a misspelt name, or "
      "take it out (did you mean NUM_STEPS?)"),
-    (_START + _NETS + "images.ConvDecoder.shape = @images.ConvEncodr()\n",
-     "{file}, line 5: Couldn't resolve selector images.ConvEncodr; tf_mmvae.nets.images has no "
+    (_START + _NETS + "mm.nets.ConvDecoder.shape = @mm.nets.ConvEncodr()\n",
+     "{file}, line 4: Couldn't resolve selector mm.nets.ConvEncodr; tf_mmvae.nets has no "
      "attribute ConvEncodr: correct it there"),
     (_START + "from tf_mmvae.nets import imagez\n", "No module named 'tf_mmvae.nets.imagez': "),
-    (_START + "images.ConvEncoder.filters = (4,)\n",
-     "{file}, line 3: 'images' is nothing that the gin files import: correct it there"),
+    (_START + "mm.nets.ConvEncoder.filters = (4,)\n",
+     "{file}, line 3: 'mm' is nothing that the gin files import: correct it there"),
     (_START + "\nNUM_STEPS = = 3\n", "{file}, line 4: Unable to parse value: correct it there"),
     (_START + "NUM_STEPS = (3\n", "{file}, line 4: EOF in multi-line statement: correct it there"),
     (_START + "NUM_STEPS = abc\n", "Unable to parse value (texts need quotes): correct it there"),
@@ -75,8 +75,10 @@ def test_in_a_gin_file(tmp_path, gin, sentence):
      "--gin_param='NUM_STEPS': Couldn't parse statement, expected ':' or '=': correct it there"),
     (["--gin_param=NUM_STEPS = = 3"], "--gin_param='NUM_STEPS = = 3': Unable to parse value"),
     (["--gin_param=NUM_STEPZ = 3"], "nothing uses the macro NUM_STEPZ: look for a misspelt"),
-    (["--gin_param=train.train.num_steps = %NUM_STEP"], "macro NUM_STEP is used but has no value"),
-    (["--gin_param=panels.Panel.num_example = 4"], "doesn't have a parameter named 'num_example'"),
+    (["--gin_param=mm.Experiment.num_steps = %NUM_STEP"],
+     "macro NUM_STEP is used but has no value"),
+    (["--gin_param=mm.views.Panel.num_example = 4"],
+     "doesn't have a parameter named 'num_example'"),
     (["--gin_param=image.ConvEncoder.filters = (4,)"],
      "'image' is nothing that the gin files import"),
     (["--gin_param=ESTIMATOR = @objectives.Doubly()"], "objectives.Doubly"),
@@ -93,28 +95,30 @@ def test_in_a_flag(tmp_path, args, sentence):
     ("BATCH_SIZE = '4'", "batch_size must be a whole number of at least 1, got '4'"),
     ("LEARNING_RATE = -0.1", "the learning rate must be a number above 0, got -0.1"),
     ("LATENT_DIM = 0", "latent_dim must be a whole number of at least 1, got 0"),
-    ('panels.Panel.tokenizers = {"imge": %TOKENIZER}', "Panel's tokenizers for ['imge'], but the "
+    ('mm.views.Panel.tokenizers = {"imge": %TOKENIZER}', "Panel's tokenizers for ['imge'], but the "
      "model's modalities are ['image', 'sentence']: correct the name, or add the modality"),
-    ('saved_model.Exporter.tokenizers = {"imge": %TOKENIZER}', "Exporter's tokenizers for ['im"),
-    ('agreement.Agreement.readers = {"imge": @toy_birds_readers.read_pictures}',
+    ('mm.Experiment.tokenizers = {"imge": %TOKENIZER}', "Exporter's tokenizers for ['im"),
+    ('mm.metrics.Agreement.readers = {"imge": @mm.data.toy_birds.read_pictures}',
      "Agreement's readers for ['imge'], but"),
-    ('agreement.Agreement.tokenizers = {"imge": %TOKENIZER}', "Agreement's tokenizers for ['img"),
-    ('estimators.Estimator.likelihood_weights = {"imge": 1.0}',
+    ('mm.metrics.Agreement.tokenizers = {"imge": %TOKENIZER}', "Agreement's tokenizers for ['img"),
+    ('mm.Estimator.likelihood_weights = {"imge": 1.0}',
      "likelihood_weights for ['imge'], but the model's modalities are ['image', 'sentence']"),
     ("IMAGE_SHAPE = (32, 32, 3)", "modality 'image': expected observations of shape [32, 32, 3], "
      "got [64, 64, 3]: make its shape and that of the data agree"),
-    ("tokenizer.tokenizer.length = 10", "modality 'sentence': expected observations of shape [6], "
+    ("mm.data.run_tokenizer.length = 10",
+     "modality 'sentence': expected observations of shape [6], "
      "got [10]: make its shape and that of the data agree"),
-    ("imgae/modality.Modality.name = 'image'", "nothing uses the binding "
-     "imgae/modality.Modality.name: look for a misspelt name or scope"),
+    ("imgae/mm.Modality.name = 'image'", "nothing uses the binding "
+     "imgae/mm.Modality.name: look for a misspelt name or scope"),
     ("FUSION = @joint_posteriors.ProductOfExperts()",
      "a product of Laplace experts has no closed form: give modalities and prior the family "
-     "distributions.normal, or join them by MixtureOfExperts"),
+     "mm.normal, or join them by MixtureOfExperts"),
     ("EXPERT_DIM = 3", "modality 'image': expected an encoder of 4 latent dimensions, got 3: make "
      "its latent_dim and that of the prior agree"),
-    ("model.MultimodalVAE.private_dim = 2", "private_dim must be at least 0 and leave some of the "
+    ("mm.MultimodalVAE.private_dim = 2", "private_dim must be at least 0 and leave some of the "
      "4 latent dimensions to share among 2 modalities, got 2"),
-    ("train.train.examples_per_chunk = 3", "examples_per_chunk 3 cannot divide the 4 examples of a "
+    ("mm.Experiment.examples_per_chunk = 3",
+     "examples_per_chunk 3 cannot divide the 4 examples of a "
      "replica: give a divisor, or None"),
 ])
 def test_before_training(tmp_path, binding, sentence):
@@ -199,16 +203,16 @@ def test_a_damaged_run_is_not_measured(copy, damage, sentence):
 @pytest.mark.parametrize("args, said", [
     (["--gin_param=NUM_SAMPLES = 3"], f"{ANOTHER}NUM_SAMPLES: 2 there, 3 now): give"),
     (["--gin_param=NUM_STEPS = 30", "--gin_param=SEED = 1"], f"{ANOTHER}SEED: 0 there, 1 now)"),
-    (["--gin_param=images.ConvEncoder.filters = (4, 4, 4, 8)"],
-     f"{ANOTHER}images.ConvEncoder.filters: (4, 4, 4, 4) there, (4, 4, 4, 8) now)"),
-    (["--gin_param=train.train.max_skipped = 3"],
-     f"{ANOTHER}train.train.max_skipped: not set there, 3 now)"),
-    (["--gin_param=estimators.Estimator.bound = @objectives.iwae()"],
-     f"{ANOTHER}estimators.Estimator.bound: %BOUND there, @objectives.iwae() now)"),
-    (["--gin_param=train.train.seed = %BATCH_SIZE"],
-     f"{ANOTHER}train.train.seed: %SEED there, %BATCH_SIZE now)"),
-    (["--gin_param=imgae/modality.Modality.name = 'image'"],
-     f"{ANOTHER}imgae/modality.Modality.name: not set there, image now)"),
+    (["--gin_param=mm.nets.ConvEncoder.filters = (4, 4, 4, 8)"],
+     f"{ANOTHER}mm.nets.ConvEncoder.filters: (4, 4, 4, 4) there, (4, 4, 4, 8) now)"),
+    (["--gin_param=mm.Experiment.max_skipped = 3"],
+     f"{ANOTHER}mm.Experiment.max_skipped: not set there, 3 now)"),
+    (["--gin_param=mm.Estimator.bound = @mm.iwae()"],
+     f"{ANOTHER}mm.Estimator.bound: %BOUND there, @mm.iwae() now)"),
+    (["--gin_param=mm.Experiment.seed = %BATCH_SIZE"],
+     f"{ANOTHER}mm.Experiment.seed: %SEED there, %BATCH_SIZE now)"),
+    (["--gin_param=imgae/mm.Modality.name = 'image'"],
+     f"{ANOTHER}imgae/mm.Modality.name: not set there, image now)"),
 ])
 def test_another_configuration(copy, args, said):
   before = runs.files(copy.path)
@@ -217,7 +221,7 @@ def test_another_configuration(copy, args, said):
 
 
 @pytest.mark.parametrize("binding, sentence", [
-    ("hedl_out/held_out.HeldOut.num_examples = 3", "nothing uses the binding hedl_out/held_out."),
+    ("hedl_out/mm.metrics.HeldOut.num_examples = 3", "nothing uses the binding hedl_out/held_out."),
     ('METRICS = {"held_out": @held_out.HeldOt()}',
      "tf_mmvae.metrics.held_out has no attribute HeldOt"),
 ])
@@ -259,7 +263,7 @@ def test_a_second_process(copy):
     assert runs.files(copy.path) == before
     code, printed = runs.call_here(
         "evaluate.py", f"--run_dir={copy.path}", f"--data_dir={runs.scratch() / 'data'}",
-        '--gin_param=METRICS = {"likelihoods": @likelihoods.Likelihoods()}',
+        '--gin_param=METRICS = {"likelihoods": @mm.metrics.Likelihoods()}',
         "--gin_param=NUM_SAMPLES = 2")
     assert code == 0, printed
 
@@ -345,7 +349,7 @@ def test_no_space(copy, small_files, size, named):
   """While checkpoints are written, or the configuration; the last checkpoint stays."""
   before = runs.files(copy.path)
   args = [*runs.train_args(TINY, copy.path), "--gin_param=NUM_STEPS = 22",
-          "--gin_param=train.train.evaluate_every = 100"]
+          "--gin_param=mm.Experiment.evaluate_every = 100"]
   small_files(size)
   result = runs.call_here("train.py", *args)
   small_files(resource.RLIM_INFINITY)
