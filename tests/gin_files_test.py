@@ -1,5 +1,4 @@
 import functools
-import importlib
 import pathlib
 import re
 import shutil
@@ -15,8 +14,9 @@ from tests.data.cub import dataset_test as cub_test
 from tests.data.digits import mnist_test, photo_digits_test, svhn_test
 from tests.data.own import dataset_test as own_data_test
 from tests.nets import features_test
+from tf_mmvae.cli import config
+from tf_mmvae.experiment import Experiment
 from tf_mmvae.model import MultimodalVAE
-from tf_mmvae.training.train import train
 
 GIN = runs.ROOT / "gin"
 TINY = sorted(path.name for path in GIN.glob("*_tiny.gin"))
@@ -139,15 +139,12 @@ def step_of_part(monkeypatch, tmp_path):
 
   With numbers that make it quick, typed, which win over all files; not traced, which is slow.
   """
-  monkeypatch.syspath_prepend(runs.ROOT / "tools")
-  tool = importlib.import_module("train")
 
-  def step(run, strategy, together):
-    del strategy, together
-    gin.get_configurable(train)(
-        run_dir=run.path, on_first_step=tool.experiment.refuse_unused_bindings)
+  def step(run, strategy, flag):
+    gin.get_configurable(Experiment)().train_alone(
+        run, strategy, on_first_step=lambda: config.refuse_unused_bindings(flag.gin_param))
 
-  monkeypatch.setattr(tool, "_train", step)
+  monkeypatch.setattr("tf_mmvae.cli.train._train", step)
   small = ["NUM_STEPS = 1", "NUM_SAMPLES = 2", "BATCH_SIZE = 2", "METRICS = {}"]
 
   def call(part, experiment, *bindings):

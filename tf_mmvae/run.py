@@ -89,8 +89,7 @@ class Run:
       ValueError: an unknown modality, or observations of another shape or number.
     """
     model = self.load()
-    x = {name: self._read(name, values) for name, values in x.items()}
-    inference.check_batch(model, x, mask)
+    x, mask = self._batch(model, x, mask)
     given = [to] if isinstance(to, str) else to
     if given is None:
       given = [name for name in model.modalities if name not in x] or list(model.modalities)
@@ -176,9 +175,26 @@ class Run:
     exporter(self.load(), directory)
     return directory
 
-  def _read(self, name, values):
-    if name in self._tokenizers and np.asarray(values).dtype.kind in "OSU":
-      return self._tokenizers[name].encode(values)
+  def _batch(self, model, x, mask):
+    """x and mask as tensors; raises ValueError unless they are of the same examples."""
+    x = {m.name: m.check(self._read(m, x[m.name])) for m in model.present(x)}
+    sizes = {name: len(values) for name, values in x.items()}
+    if len(set(sizes.values())) > 1:
+      raise ValueError(f"x must have as many examples of each modality, got {sizes}")
+    model.check_names(mask or {}, "mask")
+    mask = {name: np.asarray(here) for name, here in (mask or {}).items()}
+    for name, here in mask.items():
+      if name not in sizes or here.dtype != bool or here.shape != (sizes[name],):
+        raise ValueError(f"mask of '{name}': expected bool [{sizes.get(name, 'B')}] of a modality "
+                         f"that x holds, got {here.dtype} {list(here.shape)}")
+    return x, {name: tf.constant(here) for name, here in mask.items()}
+
+  def _read(self, modality, values):
+    values = np.asarray(values)
+    if modality.name in self._tokenizers and values.dtype.kind in "OSU":
+      return self._tokenizers[modality.name].encode(values.astype(str))
+    if values.dtype.kind == "f" and modality.spec.dtype.is_floating:
+      values = values.astype(modality.spec.dtype.as_numpy_dtype)
     return tf.convert_to_tensor(values)
 
   def _decoded(self, z, names, single):

@@ -2,9 +2,9 @@ import json
 import re
 
 import pytest
-from tests.tools.mistakes_test import HINT, assert_one_sentence
 
 from tests import runs
+from tests.cli.mistakes_test import HINT, assert_one_sentence
 from tf_mmvae.run_dir import RunDir
 
 CONFIG = """from __gin__ import dynamic_registration
@@ -62,13 +62,10 @@ def test_flags_before_and_after_in_a_process(make, tmp_path):
     ([], "give the directories of two runs or more"),
     (["{a}"], "give the directories of two runs or more"),
     (["{a}", "{a}/"], "{a}/ is given twice: give each run once"),
-    (["{a}", "{tmp}"], "no run at {tmp}: it has no config.gin; give the --run_dir of"),
+    (["{a}", "{tmp}"], "no run at {tmp}: it has neither config.gin nor experiment.json; give"),
     (["{a}", "{tmp}/file"], "{tmp}/file is a file"),
     (["{a}", "{empty}"], "no results in {empty}/results: measure it with "),
     (["{a}", "{damaged}"], "{damaged}/results/m.json is damaged: measure it with "),
-    (["{a}", "{a}", "--run_dir={a}"], "--run_dir says nothing here: give the directories of runs"),
-    (["{a}", "{a}", "--gin_param=A = 1"], "--gin_param says nothing here"),
-    (["{a}", "{a}", "--gin_file=gin/toy_birds.gin"], "--gin_file says nothing here"),
     (["{a}", "{typed}"], "the results in {typed}/results are not as they were written: measure"),
     (["{a}", "{a}", "--out={tmp}"], "--out={tmp} is a folder: give the page to write in it a name"),
     (["{a}", "{a}", "--out=/no/where.html"], "no folder for --out=/no/where.html"),

@@ -19,7 +19,7 @@ def evaluate(run, *args):
   """The tool on a run with few samples: (exit code, what it printed)."""
   return runs.call_here(
       "evaluate.py", f"--run_dir={run.path}", f"--data_dir={runs.scratch() / 'data'}",
-      "--gin_param=NUM_SAMPLES = 2", *args)
+      "--gin_param=EVALUATION_SAMPLES = 2", *args)
 
 
 def figures(run, metric):
@@ -77,7 +77,7 @@ def test_a_second_time_measures_nothing_again(measured):
 
 
 @pytest.mark.parametrize("args, expected", [
-    ([], 1000), ([f"--gin_file={TINY}"], 1000), (["--gin_param=NUM_SAMPLES = 7"], 7)])
+    ([], 1000), ([f"--gin_file={TINY}"], 1000), (["--gin_param=EVALUATION_SAMPLES = 7"], 7)])
 def test_own_number_of_samples(copy, args, expected):
   """K of training, in the run and in its experiment's file, is not that of the likelihoods."""
   code, printed = runs.call_here(
@@ -85,12 +85,12 @@ def test_own_number_of_samples(copy, args, expected):
       "--gin_param=METRICS = {}")
   assert code == 0, printed
   page = (pathlib.Path(copy.results) / "report.html").read_text()
-  assert f"\nNUM_SAMPLES = {expected}\n" in page
+  assert f"\nEVALUATION_SAMPLES = {expected}\n" in page and "\nNUM_SAMPLES = 2\n" in page
 
 
 def test_one_example(copy):
   code, printed = evaluate(
-      copy, "--gin_param=MAX_EXAMPLES = 1", "--gin_param=NUM_SAMPLES = 2")
+      copy, "--gin_param=MAX_EXAMPLES = 1")
   assert code == 0, printed
   assert " on toy_birds, 1 examples" in printed
   assert all(figure["n"] <= 1 for figure in figures(copy, "likelihoods").values())
@@ -170,7 +170,7 @@ def test_a_metric_that_fails(copy, metric, sentence):
     ('METRICS = {"a/b": @mm.metrics.HeldOut()}', "'a/b' cannot name a metric, whose figures go"),
     ('METRICS = {"report": @mm.metrics.HeldOut()}', "'report' cannot name a metric"),
     ('METRICS = {"m": "held_out"}', "metric 'm' must be a function (model, dataset), got 'held"),
-    ("METRICS = {'m': @mm.metrics.HeldOut}", "metric 'm' is the class HeldOut: in a gin file"),
+    ("METRICS = {'m': @mm.metrics.HeldOut}", "metric 'm' is the class HeldOut: give an instance"),
     ("METRICS = [@mm.metrics.HeldOut()]", "metrics must be {name: metric}, got ["),
     ("NUM_SAMPLE = 3", "nothing uses the macro NUM_SAMPLE: look for a misspelt name")])
 def test_wrong_knobs(copy, binding, sentence):

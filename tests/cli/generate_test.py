@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests import runs
 from tf_mmvae import distributions
+from tf_mmvae.cli import generate
 from tf_mmvae.data.tokenizer import Tokenizer
 from tf_mmvae.generation import observations
 from tf_mmvae.generation.answers import Answers
@@ -155,10 +156,8 @@ def test_answers_are_in_the_run_by_default(tmp_path):
                                       f"{tmp_path}/run/generated/prior.jsonl")
 
 
-def test_any_number_of_modalities_of_any_kind(tmp_path, monkeypatch):
+def test_any_number_of_modalities_of_any_kind(tmp_path):
   """A picture, a vector and two kinds of words: from one to the three others."""
-  monkeypatch.syspath_prepend(str(runs.ROOT / "tools"))
-  import generate
   tokenizer = Tokenizer(["a", "red", "bird"], LENGTH)
   picture = keras.Sequential([keras.layers.Dense(16), keras.layers.Reshape([4, 4, 1])])
   flat = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])

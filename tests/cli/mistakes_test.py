@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import importlib
 import os
 import pathlib
 import re
@@ -16,6 +15,7 @@ from PIL import Image
 
 from tests import runs
 from tests.data.cub import dataset_test as cub_test
+from tf_mmvae.cli import mistakes
 from tf_mmvae.run_dir import RunDir
 
 TINY = "gin/toy_birds_tiny.gin"
@@ -363,9 +363,14 @@ def test_no_space(copy, small_files, size, named):
   assert runs.last_step(copy.checkpoints) == 20
 
 
-def test_what_tensorflow_puts_around_a_sentence_is_left_out(monkeypatch):
-  monkeypatch.syspath_prepend(runs.ROOT / "tools")
-  mistakes = importlib.import_module("mistakes")
+def test_arguments_that_are_flags_are_told_as_flags():
+  said = mistakes.sentence(ValueError(
+      "no files below manual_dir: give another run_dir, or `run_dir`; my_run_dir/run_dirs stay"))
+  assert said == ("no files below --manual_dir: give another --run_dir, or --run_dir; "
+                  "my_run_dir/run_dirs stay")
+
+
+def test_what_tensorflow_puts_around_a_sentence_is_left_out():
   said = "OSError: /data/rows is damaged: put back the file\nTraceback (most recent call last):"
   for before in ("{{function_node a}} Error in user-defined function passed to Map:1 "
                  "transformation with iterator: Iterator::Root::Map: ", "{{function_node a}} ", ""):

@@ -1,22 +1,18 @@
-import ast
 import os
 import pathlib
 import re
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
-from tests.tools.mistakes_test import assert_one_sentence
 
 from tests import runs
+from tests.cli.mistakes_test import assert_one_sentence
 from tf_mmvae.run_dir import RunDir
 
 TINY = "gin/toy_birds_tiny.gin"
 NUM_STEPS = 20
-TOOLS = sorted(path.name for path in (runs.ROOT / "tools").glob("*.py")
-               if "__main__" in path.read_text())
 
 
 # Runs with mishaps, in processes of their own.
@@ -140,12 +136,12 @@ def test_what_is_said_at_the_end():
   bin_dir = os.path.relpath(os.path.dirname(sys.executable))
   bin_dir = os.path.dirname(sys.executable) if bin_dir.startswith("..") else bin_dir
   assert end[-7:] == [
-      f"Figures: {run.results}", f"SavedModel: {run.export}", "Next:",
+      f"Figures: {run.results}", f"SavedModel: {run.export}",
+      f"Pictures to look at: {run.results}/translations.png, and 5 beside it", "Next:",
       f"  {bin_dir}/python tools/evaluate.py --run_dir={run.path} {data} "
       f"--manual_dir={runs.scratch() / 'manual'}",
       f"  {bin_dir}/python tools/generate.py --run_dir={run.path}",
-      f"  {bin_dir}/tensorboard --logdir {run.events}",
-      f"Pictures to look at: {run.results}/translations.png, and 5 beside it"]
+      f"  {bin_dir}/tensorboard --logdir {run.events}"]
   assert len(list(pathlib.Path(run.results).glob("*.png"))) == 6
   code, printed = runs.call_here(
       "evaluate.py", f"--run_dir={run.path}", data, "--gin_param=METRICS = {}")
@@ -180,28 +176,3 @@ def test_an_argument_that_is_no_flag():
   code, printed = runs.call("train.py", TINY)
   assert code == 1
   assert printed.strip().endswith(f"expected flags alone, got '{TINY}'")
-
-
-# Help.
-
-
-@pytest.mark.parametrize("name", TOOLS)
-@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
-def test_help_is_quick(name, flag):
-  """absl's exit code for help is 1."""
-  script = ("import runpy, sys\n"
-            f"sys.argv = ['tools/{name}', '{flag}']\n"
-            "try:\n"
-            f"  runpy.run_path('tools/{name}', run_name='__main__')\n"
-            "finally:\n"
-            "  heavy = {'tensorflow', 'keras', 'tensorflow_probability', 'numpy'}\n"
-            "  print('loaded', sorted(heavy & set(sys.modules)))\n")
-  done = subprocess.run([sys.executable, "-c", script], cwd=runs.ROOT, text=True,
-                        env={**os.environ, "PYTHONPATH": "tools"},
-                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
-  assert done.returncode == 1
-  assert done.stdout.splitlines()[-1] == "loaded []", done.stdout
-  docstring = ast.get_docstring(ast.parse((runs.ROOT / "tools" / name).read_text()))
-  for part in [*docstring.splitlines(), "--run_dir: The run's directory", "--gin_file: A gin file",
-               "--gin_param: A gin binding", "--data_dir: Where", "--manual_dir: Where"]:
-    assert part.strip() in done.stdout, part

@@ -26,7 +26,7 @@ def kinds():
 def sentence(error):
   """What an error says to a user, in one line; all of its `report`, if it has one."""
   if report := getattr(error, "report", None):
-    return report
+    return _of_flags(report)
   trouble = _trouble(error)
   if trouble:
     return trouble
@@ -37,7 +37,12 @@ def sentence(error):
     return type(error).__name__
   chosen = lines[-1 if lines[0] == "in user code:" else 0]
   chosen = re.sub(r"^{{.*?}} (Error in user-defined function .*?: (?=\w+Error: ))?", "", chosen)
-  return re.sub(r"^\w+(Error|Exception): ", "", chosen)
+  return _of_flags(re.sub(r"^\w+(Error|Exception): ", "", chosen))
+
+
+def _of_flags(said):
+  """What the library says of its arguments, of the flags that set them."""
+  return re.sub(r"(?<![\w/.-])`?\b(run_dir|manual_dir|data_dir)\b`?(?![\w/.=])", r"--\1", said)
 
 
 def _trouble(error):

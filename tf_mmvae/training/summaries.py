@@ -1,11 +1,13 @@
 """TensorBoard events in segments, one a checkpoint, so that a resumed run doubles none."""
 
+import glob
 import os
 import re
 
 import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hp
+from tensorflow.core.util import event_pb2
 
 
 class Summaries:
@@ -68,3 +70,16 @@ class Summaries:
     for name in os.listdir(self._directory) if os.path.isdir(self._directory) else []:
       if condition(name):
         os.remove(os.path.join(self._directory, name))
+
+
+def read_scalars(directory: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """{tag: (steps int [N], values float [N])} of the curves in a directory of events, by step."""
+  points = {}
+  for path in glob.glob(os.path.join(glob.escape(directory), "*tfevents*")):
+    for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+      event = event_pb2.Event.FromString(record)
+      for value in event.summary.value:
+        if value.metadata.plugin_data.plugin_name == "scalars":
+          points.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+  return {tag: (np.array(sorted(of_tag)), np.array([of_tag[step] for step in sorted(of_tag)]))
+          for tag, of_tag in sorted(points.items())}
