@@ -53,8 +53,10 @@ class Modality(keras.layers.Layer):
       raise ValueError(f"modality '{self.name}': expected observations of shape {expected}, got "
                        f"{got}: make its shape and that of the data agree")
     if self.spec.dtype.is_floating != x.dtype.is_floating:
-      raise ValueError(
-          f"modality '{self.name}': expected {self.spec.dtype.name}, got {x.dtype.name}")
+      advice = ("divide pictures of 0 to 255 by 255, and make other numbers floats"
+                if self.spec.dtype.is_floating else "give whole numbers, such as word ids")
+      raise ValueError(f"modality '{self.name}': expected {self.spec.dtype.name}, got "
+                       f"{x.dtype.name}: {advice}")
     return x
 
   def posterior(self, x, training=False, mask=None):

@@ -2,6 +2,7 @@ from . import cub as cub
 from . import digits as digits
 from . import own as own
 from . import toy_birds as toy_birds
+from .arrays_in_memory import from_arrays as from_arrays
 from .augmentation import crops_and_flips as crops_and_flips
 from .examples import Examples as Examples
 from .examples import images_with_captions as images_with_captions

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tf_mmvae.data.tokenizer import tokenizer
+from tf_mmvae.data.tokenizer import run_tokenizer
 from tf_mmvae.data.toy_birds import dataset as toy_birds
 from tf_mmvae.data.toy_birds.attributes import ATTRIBUTES
 from tf_mmvae.data.toy_birds.drawing import draw
@@ -16,7 +16,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def words(data_dir):
-  return tokenizer(lambda: toy_birds.captions(data_dir, **SIZES), min_count=0)
+  return run_tokenizer(lambda: toy_birds.captions(data_dir, **SIZES), min_count=0)
 
 
 def _load(split, words, data_dir, **sizes):
