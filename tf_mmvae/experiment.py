@@ -171,8 +171,7 @@ class Experiment:
     exporter(model, run.export)
     first, *others = panel.write(model, run.results)
     if self.at_end:
-      print(evaluation(model, run.results, kept or self.settings(model), step,
-                       anew=settings is None))
+      print(evaluation(model, run.results, kept or self.settings(model), step))
     print(f"Figures: {run.results}\nSavedModel: {run.export}\n"
           f"Pictures to look at: {first}, and {len(others)} beside it")
     together.meet()  # all is written, and the others may end

@@ -10,9 +10,9 @@ def sample_posterior(model, x, seed):
   return samples_of_posterior(model, x, 1, seed)[0]
 
 
-def samples_of_posterior(model, x, num, seed):
+def samples_of_posterior(model, x, num, seed, mask=None):
   """Independent z [num, B, D], each from a component of q(z | x) drawn by its weight."""
-  posterior = model.posterior(x)
+  posterior = model.posterior(x, mask)
   batch = posterior.batch_shape_tensor()[0]
   noise = joint_posteriors.uniform_noise([1, num, batch, model.latent_dim], seed)
   z, _ = joint_posteriors.independent_sample(posterior, noise)

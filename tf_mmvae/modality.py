@@ -45,6 +45,12 @@ class Modality(keras.layers.Layer):
     if hasattr(decoder, "tie"):
       decoder.tie(encoder)
 
+  @property
+  def parts(self):
+    """{name: network, function or dtype} of what it is made of."""
+    return {"encoder": self.encoder, "decoder": self.decoder, "likelihood": self._likelihood,
+            "posterior": self._posterior, "train_dtype": self.train_dtype}
+
   def check(self, x):
     """x as a tensor; raises ValueError unless it is a batch of this modality's observations."""
     x = tf.convert_to_tensor(x)

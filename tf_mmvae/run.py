@@ -153,7 +153,7 @@ class Run:
     print("\n".join([f"Measuring {self.path}, weights after step {self.step:,}: "
                      f"{evaluation.what()}", *remarks, *changes]), flush=True)
     known = settings or (experiment.settings(model) if experiment else None)
-    found = evaluation(model, self._run_dir.results, known, self.step, anew=settings is None)
+    found = evaluation(model, self._run_dir.results, known, self.step)
     pictures = experiment.panel().write(model, self._run_dir.results) if experiment else []
     report.write(
         found, self._run_dir.results, f"{os.path.basename(self.path)}: what the model has learnt",

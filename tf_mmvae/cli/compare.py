@@ -63,7 +63,7 @@ def _read(paths, invocation):
 def _results(run, name, invocation):
   from tf_mmvae.reports import comparison
   try:
-    return comparison.read(run.results, name)
+    return comparison.Run(name, *comparison.read(run.results))
   except (FileNotFoundError, ValueError) as error:
     raise ValueError(f"{error}: measure it with {invocation.of('evaluate')} "
                      f"--run_dir={run.path}") from error
