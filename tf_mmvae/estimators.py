@@ -9,16 +9,7 @@ import tensorflow as tf
 
 from tf_mmvae import joint_posteriors
 from tf_mmvae.modality import computing_in, couples_examples
-from tf_mmvae.objectives import (
-  Estimate,
-  coefficients,
-  dreg,
-  elbo,
-  iwae,
-  log_weights,
-  normalised_weights,
-  reparameterised,
-)
+from tf_mmvae.objectives import Estimate, dreg, elbo, iwae, log_weights, reparameterised
 
 
 class Estimator:
@@ -39,7 +30,7 @@ class Estimator:
     Raises:
       ValueError: if the bound is not one that can be screened.
     """
-    self.bound, self.beta = bound, beta
+    self.bound, self._beta = bound, beta
     self._gradient, self._likelihood_weights, self._sample = gradient, likelihood_weights, sample
     self._screening = screening
     if screening:
@@ -85,24 +76,16 @@ class Estimator:
       particles, log_w = weigh(z, posterior)
       return Estimate(self.bound(log_w, log_pi), particles, log_pi, log_w)
 
-    estimate = self._gradient(self, posterior, z, score)
+    estimate = self._gradient(self.bound, self._beta, posterior, z, score)
     if mask:
       estimate = estimate._replace(
           objective=tf.where(model.any_present(x, mask), estimate.objective, 0.))
     return estimate
 
-  def normalised_weights(self, estimate):
-    """w [S, K, B] of an `Estimate`; see `normalised_weights`."""
-    return normalised_weights(self.bound, estimate.log_w, estimate.log_pi)
-
-  def coefficients(self, estimate):
-    """c [S, K, B] of an `Estimate`; see `coefficients`."""
-    return coefficients(self.bound, estimate.log_w, estimate.log_pi)
-
   def _log_w(self, particles, experts, mask):
     """[S, K, B]. experts {modality: q(z | x_m)}, mask {modality: bool [B]}."""
     del experts, mask
-    return log_weights(particles, self._likelihood_weights, self.beta)
+    return log_weights(particles, self._likelihood_weights, self._beta)
 
 
 class TotalCorrelationEstimator(Estimator):
