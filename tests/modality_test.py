@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests import oracle, small
 from tf_mmvae import distributions
-from tf_mmvae.modality import Modality, computing_in, couples_examples, views
+from tf_mmvae.modality import Modality, computing_in, couples_examples, views_of
 from tf_mmvae.nets import images, sentence_images, sentences
 from tf_mmvae.nets.transposed import ThinConv2DTranspose
 
@@ -234,18 +234,18 @@ def test_a_decoder_that_shares_weights_is_tied():
 
 
 def test_views_are_alike_but_for_names_and_weights():
-  made = views(3, lambda name: image(name))
+  made = views_of(3, lambda name: image(name))
   assert [modality.name for modality in made] == ["view0", "view1", "view2"]
   x = tf.random.stateless_uniform([2, 32, 32, 3], [0, 0])
   locations = [modality.posterior(x).distribution.loc for modality in made]
   assert np.all(np.abs(locations[0] - locations[1]) > 0)
-  assert [m.name for m in views(2, lambda name: image(name), "side")] == ["side0", "side1"]
+  assert [m.name for m in views_of(2, lambda name: image(name), "side")] == ["side0", "side1"]
 
 
 @pytest.mark.parametrize("num", [0, -1, 2.5, None])
 def test_a_number_of_views_that_makes_no_sense(num):
   with pytest.raises(ValueError, match="the number of views must be a whole number of at least 1"):
-    views(num, image)
+    views_of(num, image)
 
 
 def test_another_dtype_is_refused():

@@ -86,6 +86,21 @@ def test_modalities_need_names_of_their_own(names):
     MultimodalVAE(named(*names), Prior(2))
 
 
+class OneTooMany(joint_posteriors.MixtureOfExperts):
+  """Says that there is one component more than it makes."""
+
+  def num_components(self, num_modalities):
+    return num_modalities + 1
+
+
+def test_a_rule_that_miscounts_its_components_is_refused():
+  with pytest.raises(ValueError) as error:
+    MultimodalVAE(named("a", "b"), Prior(2), OneTooMany())
+  assert str(error.value) == (
+      "joint_posterior 'mixture_of_experts' made 2 components of 2 modalities, but its "
+      "num_components says 3: make its subsets and its __call__ agree")
+
+
 @pytest.mark.parametrize("names", [["a", "z"], []])
 def test_unknown_modalities_and_none_are_refused(trio, names):
   model, x = trio
@@ -301,7 +316,8 @@ def test_a_modality_does_not_see_the_private_latents_of_others(private):
 
 
 def test_private_latents_are_of_mixtures_of_experts_alone(private):
-  for rule in (joint_posteriors.ProductOfExperts(), joint_posteriors.MixtureOfProducts()):
+  for rule in (joint_posteriors.ProductOfExperts(), joint_posteriors.MixtureOfProducts(),
+               joint_posteriors.ProductOfExperts(prior_expert=False)):
     with pytest.raises(ValueError, match="private latents are joined by MixtureOfExperts alone"):
       private.model(joint_posterior=rule)
 

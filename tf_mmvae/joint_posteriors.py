@@ -34,7 +34,10 @@ class FusionRule(abc.ABC):
 
   @abc.abstractmethod
   def subsets(self, num_modalities: int) -> list[tuple[int, ...]]:
-    """The modalities, by their numbers below M, that each of the S components joins."""
+    """The modalities, by their numbers below M, that each of the S components joins.
+
+    A component is the same whatever other modalities there are: by this samples are shared.
+    """
 
   @abc.abstractmethod
   def __call__(self, experts: Sequence[tfd.Distribution], prior: tfd.Distribution,

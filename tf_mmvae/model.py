@@ -78,7 +78,8 @@ class MultimodalVAE(keras.Model):
         the shared ones and its own, `expert_dim` in all, and leaves the others to the prior.
 
     Raises:
-      ValueError: for no modalities or two of one name, or private latents where they do not fit.
+      ValueError: for no modalities or two of one name, private latents where they do not fit, or a
+        rule that makes another number of components than it says.
     """
     super().__init__()
     names = [m.name for m in modalities]
@@ -106,7 +107,13 @@ class MultimodalVAE(keras.Model):
     del input_shape
     x = {name: tf.zeros([1, *m.spec.shape[1:]], m.spec.dtype)
          for name, m in self.modalities.items()}
-    self.score(x, tf.zeros([1, 1, 1, self.latent_dim]), self.posterior(x))
+    posterior = self.posterior(x)
+    said, found = self.num_components(x), joint_posteriors.num_components(posterior)
+    if said != found:
+      raise ValueError(f"joint_posterior '{self.joint_posterior}' made {found} components of "
+                       f"{len(x)} modalities, but its num_components says {said}: make its "
+                       "subsets and its __call__ agree")
+    self.score(x, tf.zeros([1, 1, 1, self.latent_dim]), posterior)
     self.built = True
 
   def get_config(self):

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors
@@ -25,7 +24,7 @@ class Sampler:
 
   Every sample is decoded once, to all modalities. Where the first components of q(z | x_1..M) are
   those of single modalities, as in mixtures, the two share their samples; elsewhere they share
-  noise. A posterior of one modality must have one component.
+  noise. The fusion rule says which components there are. A posterior of one modality must have one.
   """
 
   def __init__(self, model, x, num_samples, num_latents):
@@ -41,7 +40,7 @@ class Sampler:
     num_components = model.num_components(x)
     self._num_noise = max(num_components, len(x))
     self._latent_dim = model.latent_dim
-    shared = self._shares(model, x)
+    shared = _shares(model.joint_posterior, len(x))
     self._num_decoded = num_components + (0 if shared else len(x))
     self._score = tf.function(
         lambda x, noise: _score(model, x, noise, shared)).get_concrete_function(
@@ -50,23 +49,19 @@ class Sampler:
 
   def __call__(self, x, seed):
     """{"a+b": `Scored` of all modalities, "a": of one, ...} of a batch. seed: int [2]."""
-    noise = self._noise(x, self._num_samples, seed)
+    batch = next(iter(x.values())).shape[0]
+    # Of all K at once, so that it does not depend on how many are decoded at once.
+    noise = joint_posteriors.uniform_noise(
+        [self._num_noise, self._num_samples, batch, self._latent_dim], tf.constant(seed))
     step = max(1, self._num_latents // (self._num_decoded * noise.shape[2]))
     chunks = [self._score(x, noise[:, k:k + step]) for k in range(0, self._num_samples, step)]
     return {sources: _joined([chunk[sources] for chunk in chunks]) for sources in chunks[0]}
 
-  def _noise(self, x, num_samples, seed):
-    """Of all K at once, so that it does not depend on how many are decoded at once."""
-    batch = next(iter(x.values())).shape[0]
-    return joint_posteriors.uniform_noise(
-        [self._num_noise, num_samples, batch, self._latent_dim], tf.constant(seed))
 
-  def _shares(self, model, x):
-    """Whether samples of x_1..M are those of single modalities at equal noise."""
-    noise = self._noise(x, 1, [0, 0])
-    together = _sample(model.posterior(x), noise)
-    alone = tf.concat([_sample(q, noise[m:]) for m, q in enumerate(_alone(model, x).values())], 0)
-    return len(together) >= len(x) and np.allclose(together[:len(x)], alone, rtol=1e-4, atol=1e-6)
+def _shares(rule, num_modalities):
+  """Whether the first components of x_1..M are those of the single modalities."""
+  alone = [(m,) for m in range(num_modalities)]
+  return rule.subsets(num_modalities)[:num_modalities] == alone
 
 
 def _score(model, x, noise, shared):
