@@ -97,7 +97,7 @@ def gradients_of(setting, estimates, batch):
   exact = oracle.LinearGaussian(num)
   model = exact.model(shift=0.4, stretch=1.2, family=family)
   x = {n: tf.repeat(v, BATCH, 0) for n, v in exact.sample(1, seed=5).items()}
-  mask = {n: tf.fill([BATCH], n not in absent) for n in x} if absent else None
+  mask = {n: tf.fill([BATCH], n not in absent) for n in x} if absent else {}
   noise = joint_posteriors.uniform_noise([num, SAMPLES.value, BATCH, 2], [3, batch])
   choice = joint_posteriors.uniform_noise([1, SAMPLES.value, BATCH, 2], [4, batch])
   return {name: np.moveaxis(oracle.encoder_gradients(

@@ -145,6 +145,7 @@ class Estimate(NamedTuple):
 
 
 Score = Callable[[tf.Tensor, tfd.Distribution], Estimate]  # z [S, K, B, D] and what it is from
+Gradient = Callable[[Bound, float, tfd.Distribution, tf.Tensor, Score], Estimate]
 
 
 def reparameterised(bound: Bound, beta: float, posterior: tfd.Distribution, z: tf.Tensor,

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tf_mmvae.data.examples import Examples
-from tf_mmvae.data.gaps import complete, gaps
+from tf_mmvae.data.gaps import complete, with_gaps
 
 NUM = 2000
 
@@ -26,14 +26,14 @@ def whole(examples):
 
 @pytest.mark.parametrize("share", [0., 0.3, 1.])
 def test_a_share_is_absent(share):
-  _, _, mask = whole(gaps(data(), {"sentence": share}))
+  _, _, mask = whole(with_gaps(data(), {"sentence": share}))
   assert mask.keys() == {"sentence"}
   error = 4 * np.sqrt(share * (1 - share) / NUM)
   assert abs(np.mean(~mask["sentence"]) - share) <= error
 
 
 def test_values_are_those_of_the_data_where_present_and_zeros_elsewhere():
-  x, y, mask = whole(gaps(data(), {"sentence": 0.5, "image": 0.2}))
+  x, y, mask = whole(with_gaps(data(), {"sentence": 0.5, "image": 0.2}))
   number = np.arange(1, NUM + 1)
   np.testing.assert_array_equal(x["sentence"], np.where(mask["sentence"], number, 0))
   np.testing.assert_array_equal(x["image"][:, 0], np.where(mask["image"], number, 0))
@@ -43,18 +43,18 @@ def test_values_are_those_of_the_data_where_present_and_zeros_elsewhere():
 
 
 def test_gaps_depend_on_seed_modality_and_position_alone():
-  sentence = whole(gaps(data(), {"sentence": 0.5}))[2]["sentence"]
-  both = whole(gaps(data(NUM // 2), {"image": 0.5, "sentence": 0.5}))[2]
+  sentence = whole(with_gaps(data(), {"sentence": 0.5}))[2]["sentence"]
+  both = whole(with_gaps(data(NUM // 2), {"image": 0.5, "sentence": 0.5}))[2]
   np.testing.assert_array_equal(both["sentence"], sentence[:NUM // 2])
   assert not np.array_equal(both["image"], both["sentence"])
-  other = whole(gaps(data(), {"sentence": 0.5}, seed=1))[2]["sentence"]
+  other = whole(with_gaps(data(), {"sentence": 0.5}, seed=1))[2]["sentence"]
   assert 0.4 < np.mean(other == sentence) < 0.6
-  more = whole(gaps(data(), {"sentence": 0.7}))[2]["sentence"]
+  more = whole(with_gaps(data(), {"sentence": 0.7}))[2]["sentence"]
   assert np.all(sentence[more]) and more.sum() < sentence.sum()
 
 
 def test_shuffled_batches_and_subsets_keep_their_gaps():
-  made = gaps(data(), {"sentence": 0.5})
+  made = with_gaps(data(), {"sentence": 0.5})
   expected = whole(made)[2]["sentence"]
   for _, y, mask in made.shuffled_batches(64, seed=0, first_step=7).take(3):
     np.testing.assert_array_equal(mask["sentence"], expected[y["index"]])
@@ -66,8 +66,8 @@ def test_augmentation_stays():
   def augment(x, seeds):
     return {**x, "image": x["image"] + 0.5, "seed": seeds}
 
-  for made in (gaps(data(augment=augment), {"sentence": 0.5}),
-               gaps(data(augment=augment), {"sentence": 0.5}, complete_only=True)):
+  for made in (with_gaps(data(augment=augment), {"sentence": 0.5}),
+               with_gaps(data(augment=augment), {"sentence": 0.5}, complete_only=True)):
     ((x, y, _),) = made.shuffled_batches(32, seed=3).take(1)
     np.testing.assert_array_equal(x["image"][:, 0], tf.cast(y["index"], tf.float32) + 1.5)
     assert x["seed"].numpy().tolist() == [[3, i] for i in range(32)]
@@ -76,8 +76,8 @@ def test_augmentation_stays():
 
 def test_complete_only_keeps_the_complete_of_the_same_draw():
   missing = {"sentence": 0.5, "image": 0.2}
-  _, _, mask = whole(gaps(data(), missing, seed=3))
-  made = gaps(data(), missing, seed=3, complete_only=True)
+  _, _, mask = whole(with_gaps(data(), missing, seed=3))
+  made = with_gaps(data(), missing, seed=3, complete_only=True)
   x, y, no_mask = whole(made)
   assert no_mask == {}
   expected = np.flatnonzero(mask["image"] & mask["sentence"])
@@ -95,7 +95,7 @@ def test_what_was_absent_already_stays_so():
     image = tf.where(i % 3 > 0, tf.cast(i, tf.float32), float("nan"))
     return {"image": image, "sentence": i}, {}, mask(i)
 
-  made = gaps(Examples("holes", NUM, read), {"image": 0.5})
+  made = with_gaps(Examples("holes", NUM, read), {"image": 0.5})
   x, _, found = whole(made)
   assert not np.any(found["image"][::3]) and 0.25 < np.mean(found["image"]) < 0.42
   assert np.all(np.isfinite(x["image"])) and np.all(x["image"][~found["image"]] == 0)
@@ -136,17 +136,17 @@ def test_only_masks_are_read_to_find_the_complete():
 ])
 def test_bad_input_is_refused(missing, seed, message):
   with pytest.raises(ValueError, match=f"^data set 'numbers': .*{message}[^\n]*$"):
-    gaps(data(), missing, seed)
+    with_gaps(data(), missing, seed)
 
 
 def test_no_complete_example_is_refused():
   with pytest.raises(ValueError, match="^data set 'numbers': no example is complete: [^\n]+$"):
-    gaps(data(), {"sentence": 1.}, complete_only=True)
+    with_gaps(data(), {"sentence": 1.}, complete_only=True)
 
 
 def test_complete_examples_more_often():
-  made = gaps(data(), {"sentence": 0.9}, complete_times=4)
-  once = whole(gaps(data(), {"sentence": 0.9}))
+  made = with_gaps(data(), {"sentence": 0.9}, complete_times=4)
+  once = whole(with_gaps(data(), {"sentence": 0.9}))
   complete = np.flatnonzero(once[2]["sentence"])
   assert made.num_examples == NUM + 3 * len(complete)
   x, y, mask = whole(made)
@@ -155,4 +155,4 @@ def test_complete_examples_more_often():
   np.testing.assert_array_equal(mask["sentence"], once[2]["sentence"][y["index"]])
   np.testing.assert_array_equal(x["sentence"], once[0]["sentence"][y["index"]])
   with pytest.raises(ValueError, match="complete_times must be .* at least 1, got 0"):
-    gaps(data(), {"sentence": 0.5}, complete_times=0)
+    with_gaps(data(), {"sentence": 0.5}, complete_times=0)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests import runs, small
-from tf_mmvae.data.gaps import gaps
+from tf_mmvae.data import gaps
 from tf_mmvae.run_dir import RunDir
 from tf_mmvae.training import notes
 from tf_mmvae.training.checkpoints import Checkpoints
@@ -290,7 +290,7 @@ def test_some_nan_is_skipped_and_counted(tmp_path):
 
 def with_gaps():
   """Examples of which a part lacks either modality, and some both."""
-  return gaps(small.examples(), {"image": 0.3, "sentence": 0.6})
+  return gaps.with_gaps(small.examples(), {"image": 0.3, "sentence": 0.6})
 
 
 def test_data_with_gaps_in_chunks_go_on_where_they_stopped(tmp_path):

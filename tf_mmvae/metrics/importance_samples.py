@@ -1,20 +1,22 @@
 """Samples of the posteriors of all modalities and of each alone, scored as importance samples."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors
+from tf_mmvae.model import MultimodalVAE
 
 
 class Scored(NamedTuple):
   """Samples of a proposal q(z | sources) under the model: float64, in nats."""
 
   log_ratio: tf.Tensor  # [S, K, B], log p(z) - log q(z | sources)
-  log_px: dict  # {modality: [S, K, B]}
+  log_px: dict[str, tf.Tensor]  # {modality: [S, K, B]}
   log_pi: tf.Tensor  # [S, B]
 
-  def log_weights(self, names):
+  def log_weights(self, names: Sequence[str]) -> tf.Tensor:
     """Log importance weights, whose mean is p(x_names). -> [S, K, B]."""
     return self.log_ratio + sum(self.log_px[name] for name in names)
 
@@ -27,7 +29,8 @@ class Sampler:
   noise. The fusion rule says which components there are. A posterior of one modality must have one.
   """
 
-  def __init__(self, model, x, num_samples, num_latents):
+  def __init__(self, model: MultimodalVAE, x: Mapping[str, Any], num_samples: int,
+               num_latents: int):
     """Traces what it computes.
 
     Args:
@@ -47,7 +50,7 @@ class Sampler:
             {name: model.modalities[name].spec for name in x},
             tf.TensorSpec([self._num_noise, None, None, model.latent_dim]))
 
-  def __call__(self, x, seed):
+  def __call__(self, x: Mapping[str, tf.Tensor], seed: Sequence[int]) -> dict[str, Scored]:
     """{"a+b": `Scored` of all modalities, "a": of one, ...} of a batch. seed: int [2]."""
     batch = next(iter(x.values())).shape[0]
     # Of all K at once, so that it does not depend on how many are decoded at once.
