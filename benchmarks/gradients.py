@@ -28,7 +28,7 @@ SAMPLES = flags.DEFINE_integer("samples", 5, "K, samples from each component.")
 BATCH = 100_000
 
 
-def generalised_dreg(estimator, posterior, z, score):
+def generalised_dreg(bound, beta, posterior, z, score):
   """Every component's score as a path (Bauer & Mnih 2021, eq. 11), for stratified mixtures.
 
   Through z as component m would have drawn it, each m receives
@@ -55,16 +55,18 @@ def generalised_dreg(estimator, posterior, z, score):
   @tf.custom_gradient
   def join(z, as_drawn):
     def gradient(dz):
-      others = -estimator.beta * r * ((1. - known["w"]) * dz + known["e"] * h)[..., tf.newaxis, :]
+      others = -beta * r * ((1. - known["w"]) * dz + known["e"] * h)[..., tf.newaxis, :]
       return dz, others
 
     del as_drawn
     return tf.identity(z), gradient
 
   estimate = score(join(z, as_drawn), frozen)
-  known["w"] = tf.stop_gradient(estimator.normalised_weights(estimate))[..., tf.newaxis]
+  known["w"] = tf.stop_gradient(objectives.normalised_weights(
+      bound, estimate.log_w, estimate.log_pi))[..., tf.newaxis]
   even = objectives.coefficients(objectives.elbo, estimate.log_w, estimate.log_pi)
-  known["e"] = tf.stop_gradient(estimator.coefficients(estimate) - even)[..., tf.newaxis]
+  c = objectives.coefficients(bound, estimate.log_w, estimate.log_pi)
+  known["e"] = tf.stop_gradient(c - even)[..., tf.newaxis]
   return estimate
 
 
@@ -95,7 +97,7 @@ def gradients_of(setting, estimates, batch):
   exact = oracle.LinearGaussian(num)
   model = exact.model(shift=0.4, stretch=1.2, family=family)
   x = {n: tf.repeat(v, BATCH, 0) for n, v in exact.sample(1, seed=5).items()}
-  mask = {n: tf.fill([BATCH], n not in absent) for n in x} if absent else None
+  mask = {n: tf.fill([BATCH], n not in absent) for n in x} if absent else {}
   noise = joint_posteriors.uniform_noise([num, SAMPLES.value, BATCH, 2], [3, batch])
   choice = joint_posteriors.uniform_noise([1, SAMPLES.value, BATCH, 2], [4, batch])
   return {name: np.moveaxis(oracle.encoder_gradients(

@@ -10,23 +10,24 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = "tf_mmvae"
 
 # The rooms of the package in which each room may import from, besides itself.
-_CORE = ["distributions", "modality", "joint_posteriors", "model", "objectives", "screening",
-         "estimators"]
-_MODEL = _CORE[:4]
+_CORE = ["batch", "distributions", "modality", "joint_posteriors", "model", "objectives",
+         "screening", "estimators"]
+_MODEL = _CORE[:5]
 MAY_IMPORT = {
+    "batch": [],
     "distributions": [],
-    "modality": _CORE[:1],
-    "joint_posteriors": _CORE[:1],
-    "model": _CORE[:3],
-    "objectives": _CORE[:4],
-    "screening": _CORE[:5],
-    "estimators": _CORE[:6],
+    "modality": _CORE[:2],
+    "joint_posteriors": ["distributions"],
+    "model": _CORE[:4],
+    "objectives": _CORE[:5],
+    "screening": _CORE[:6],
+    "estimators": _CORE[:7],
     "inference": _MODEL,
     "run_dir": [],
     "pictures": [],
     "arrays": [],
     "nets": [],
-    "data": ["pictures", "arrays"],
+    "data": ["batch", "pictures", "arrays"],
     "training": [*_CORE, "run_dir"],
     "serving": [*_MODEL, "inference"],
     "views": [*_MODEL, "inference", "run_dir"],
@@ -41,6 +42,9 @@ MAY_IMPORT = {
 ONLY_OUTSIDE = {"nets": {"keras", "tensorflow"}}  # what a room may use, where that is restricted
 NEVER_OUTSIDE = {"data": {"keras", "tensorflow_probability"}}
 MAX_LINES = 400
+# Rooms whose public functions are not all annotated yet. It may only become shorter.
+NOT_ANNOTATED = {"data", "nets", "training", "reports", "cli", "experiment", "run_dir", "pictures",
+                 "arrays"}
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "base", "common", "misc"}
 
 
@@ -79,6 +83,8 @@ def violations(path, source):
     return [*found, f"'{room}' is a room without arrows: add it to MAY_IMPORT"]
   if len(source.splitlines()) > MAX_LINES:
     found.append(f"has more than {MAX_LINES} lines")
+  if room not in NOT_ANNOTATED:
+    found += [f"{what} has no annotation" for what in unannotated(source)]
   for module in sorted(imported_modules(path, source)):
     top, other = module.split(".")[0], room_of(module.split("."))
     if top == PACKAGE and other != room and other not in MAY_IMPORT[room]:
@@ -88,9 +94,35 @@ def violations(path, source):
     elif top in NEVER_OUTSIDE.get(room, ()):
       found.append(f"{room} may not import {module}")
     elif (room in ONLY_OUTSIDE and top not in ONLY_OUTSIDE[room] | {PACKAGE}
-          and top not in sys.stdlib_module_names):
+          and top not in sys.stdlib_module_names
+          and (pure.name, top) != ("__init__.py", "lazy_loader")):
       found.append(f"{room} may import {sorted(ONLY_OUTSIDE[room])} alone, not {module}")
   return found
+
+
+def unannotated(source):
+  """What public functions and methods of a source leave without annotation: "f: x", "C.g: return".
+
+  Names that begin with an underscore are not public, but for `__init__` and `__call__`.
+  """
+  found = []
+  for scope in [ast.parse(source), *_public(ast.parse(source).body, ast.ClassDef)]:
+    of_class = f"{scope.name}." if isinstance(scope, ast.ClassDef) else ""
+    for function in _public(scope.body, ast.FunctionDef | ast.AsyncFunctionDef):
+      arguments = function.args
+      given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+      is_static = any(getattr(d, "id", "") == "staticmethod" for d in function.decorator_list)
+      given = given[1:] if of_class and not is_static else given
+      missing = [argument.arg for argument in given if argument.annotation is None]
+      if function.returns is None and function.name != "__init__":
+        missing.append("return")
+      found += [f"{of_class}{function.name}: {name}" for name in missing]
+  return found
+
+
+def _public(body, kind):
+  return [node for node in body if isinstance(node, kind)
+          and (not node.name.startswith("_") or node.name in ("__init__", "__call__"))]
 
 
 def _tops(path, source):
@@ -126,6 +158,9 @@ def test_the_arrows_have_no_circle():
     ("tf_mmvae/nets/images.py", "import tensorflow_probability as tfp"),
     ("tf_mmvae/nets/images.py", "from tf_mmvae import distributions"),
     ("tf_mmvae/nets/images.py", "from .. import distributions"),
+    ("tf_mmvae/nets/images.py", "import lazy_loader"),
+    ("tf_mmvae/nets/__init__.py", "import lazy_loaders"),
+    ("tf_mmvae/batch.py", "from tf_mmvae import distributions"),
     ("tf_mmvae/data/cub.py", "import keras"),
     ("tf_mmvae/data/cub.py", "from keras import ops"),
     ("tf_mmvae/pictures.py", "from tf_mmvae.data import columns"),
@@ -155,6 +190,13 @@ def test_the_arrows_have_no_circle():
     ("tf_mmvae/model.py", "from tests import oracle"),
     ("tf_mmvae/model.py", "import tools.experiment"),
     ("tf_mmvae/model.py", "x = 0\n" * (MAX_LINES + 1)),
+    ("tf_mmvae/model.py", "def f(x) -> int:\n  return x"),
+    ("tf_mmvae/model.py", "def f(x: int):\n  return x"),
+    ("tf_mmvae/model.py", "def f(*, x) -> int:\n  return x"),
+    ("tf_mmvae/model.py", "class C:\n  def __init__(self, x):\n    self.x = x"),
+    ("tf_mmvae/model.py", "class C:\n  def __call__(self):\n    return 1"),
+    ("tf_mmvae/model.py", "class C:\n  @staticmethod\n  def f(x) -> int:\n    return x"),
+    ("tf_mmvae/later.py", "def f():\n  return 1"),
     ("tf_mmvae/utils.py", ""),
     ("tf_mmvae/nets/base.py", ""),
     ("tests/helpers.py", ""),
@@ -167,7 +209,9 @@ def test_each_rule_can_fail(path, source):
 
 @pytest.mark.parametrize(("path", "source"), [
     ("tf_mmvae/nets/images.py", "import math\nimport keras\nfrom tf_mmvae.nets import sentences"),
+    ("tf_mmvae/nets/__init__.py", "import lazy_loader"),
     ("tf_mmvae/data/cub.py", "import tensorflow_datasets as tfds\nfrom . import examples"),
+    ("tf_mmvae/data/examples.py", "from tf_mmvae.batch import Batch"),
     ("tf_mmvae/data/columns.py", "from tf_mmvae import arrays, pictures"),
     ("tf_mmvae/generation/observations.py", "from tf_mmvae import arrays, pictures"),
     ("tf_mmvae/model.py", "from tf_mmvae import distributions, joint_posteriors, modality"),
@@ -175,6 +219,11 @@ def test_each_rule_can_fail(path, source):
     ("tf_mmvae/training/train.py", "from tf_mmvae.run_dir import RunDir\nimport keras"),
     ("tf_mmvae/serving/saved_model.py", "from tf_mmvae import joint_posteriors"),
     ("tf_mmvae/model.py", "x = 0\n" * MAX_LINES),
+    ("tf_mmvae/model.py", "def f(x: int, *args, **kwargs) -> int:\n  return g(lambda y: y)"),
+    ("tf_mmvae/model.py", "class C:\n  def __init__(self, x: int):\n    def f(y):\n      pass"),
+    ("tf_mmvae/model.py", "def _f(x):\n  pass\nclass _C:\n  def f(self):\n    pass"),
+    ("tf_mmvae/model.py", "class C:\n  @classmethod\n  def f(cls, x: int) -> int:\n    pass"),
+    ("tf_mmvae/data/cub.py", "def f(x):\n  return x"),
     ("tools/train.py", "import gin\nfrom tf_mmvae.training.train import train"),
     ("tests/gin_files_test.py", "import gin"),
 ])

@@ -17,7 +17,7 @@ from tf_mmvae.objectives import elbo, iwae, iwae_tight
 def test_every_gradient_is_tested():
   gradients = {f for f in vars(objectives).values() if inspect.isfunction(f)
                and list(inspect.signature(f).parameters) == [
-                   "estimator", "posterior", "z", "score"]}
+                   "bound", "beta", "posterior", "z", "score"]}
   assert gradients == set(objectives.GRADIENTS) == {
       objectives.reparameterised, objectives.mixture_dreg, *COEFFICIENTS}
 
@@ -278,7 +278,7 @@ def bias_in_errors(gradient, bound, num_modalities, num_samples, family="normal"
                       joint_posterior=joint_posterior)
   model.prior.raw_scale.assign([0.3, -0.3])
   x = {n: tf.repeat(v, NUM_GRADIENTS, 0) for n, v in exact.sample(1, seed=5).items()}
-  mask = {n: tf.fill([NUM_GRADIENTS], n not in absent) for n in x} if absent else None
+  mask = {n: tf.fill([NUM_GRADIENTS], n not in absent) for n in x} if absent else {}
   noise = joint_posteriors.uniform_noise(
       [model.num_components(x), num_samples, NUM_GRADIENTS, 2], [3, 0])
   target, estimate = (

@@ -114,3 +114,64 @@ def test_private_latents_of_the_target_are_of_the_prior():
   for name, dims in {"a": [0, 1], "b": [0, 2]}.items():
     expected = z[:, dims] @ exact.weights[name][:, dims].T + exact.means[name]
     np.testing.assert_allclose(decoded[name], expected, rtol=1e-4, atol=1e-5)
+
+
+# KL.
+
+LOC, SCALE, PRIOR = np.array([[0., 1., -2.], [0.3, 0., 4.]]), np.array([1., 0.1, 2.]), 1.3
+FAMILIES = {"normal": tfd.Normal, "laplace": tfd.Laplace}
+
+
+def by_quadrature(of_q, of_p):
+  """KL(q || p) in nats by the rectangle rule, [2, 3]."""
+  z = np.linspace(-60, 60, 1_200_001)
+  found = np.zeros(LOC.shape)
+  for i, j in np.ndindex(LOC.shape):
+    log_q = oracle.log_prob(of_q, z[:, None], LOC[i, j], SCALE[j])
+    log_p = oracle.log_prob(of_p, z[:, None], 0., PRIOR)
+    found[i, j] = np.sum(np.exp(log_q) * (log_q - log_p)) * (z[1] - z[0])
+  return found
+
+
+@pytest.mark.parametrize("of_q", FAMILIES)
+@pytest.mark.parametrize("of_p", FAMILIES)
+def test_kl_against_quadrature(of_q, of_p):
+  """By the formula for two of one family, else from samples: 4 standard errors of spread 5."""
+  q = FAMILIES[of_q](tf.constant(LOC, tf.float32), tf.constant(SCALE, tf.float32))
+  p = FAMILIES[of_p](tf.zeros(3), PRIOR)
+  num = 100_000
+  found = inference.kl_per_dimension(q, p, num).numpy()
+  error = 1e-4 if of_q == of_p else 4 * 5 / np.sqrt(num)
+  np.testing.assert_allclose(found, by_quadrature(of_q, of_p), rtol=1e-4, atol=error)
+  again = inference.kl_per_dimension(q, p, num).numpy()
+  np.testing.assert_array_equal(found, again)
+  other = inference.kl_per_dimension(q, p, num, seed=1).numpy()
+  assert np.array_equal(found, other) == (of_q == of_p)
+
+
+def test_means_and_kl_of_each_expert(pair):
+  """Of the exact posteriors from a standard Gaussian."""
+  x = pair.sample(3)
+  found = inference.means_and_kl(pair.model(), x)
+  assert list(found) == pair.names
+  for name, (means, kl) in found.items():
+    mean, covariance = pair.posterior(x, [name])
+    variance = np.diag(covariance)
+    np.testing.assert_allclose(means, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        kl, (mean**2 + variance - 1 - np.log(variance)) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_samples_of_what_each_example_has(pair):
+  """Of q(z | a) where b is absent, whatever stands in its place, and of the prior for nothing."""
+  model, one = pair.model(), pair.sample(1)
+  x = {name: tf.repeat(value, 3 * NUM, axis=0) for name, value in one.items()}
+  rows = np.repeat(range(3), NUM)
+  mask = {"a": tf.constant(rows != 2), "b": tf.constant(rows == 0)}
+  x["b"] = tf.where(mask["b"][:, None], x["b"], float("nan"))
+  z = np.asarray(inference.sample_posterior(model, x, [0, 1], mask)).reshape([3, NUM, 2])
+  expected = [model.posterior(one), model.posterior({"a": one["a"]})]
+  expected = [(q.mean()[0], q.stddev()[0]) for q in expected] + [(np.zeros(2), np.ones(2))]
+  for found, (mean, stddev) in zip(z, expected, strict=True):
+    assert np.all(np.abs(found.mean(0) - mean) < 4 * np.asarray(stddev) / np.sqrt(NUM))
+    np.testing.assert_allclose(found.std(0), stddev, rtol=0.1)

@@ -125,6 +125,25 @@ def test_num_components():
     assert counts == [f.num_components(num_experts) for f in EACH]
 
 
+def test_which_rules_multiply():
+  assert [rule.multiplies for rule in EACH] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("fusion", EACH, ids=str)
+def test_components_are_of_the_subsets_that_the_rule_names(fusion):
+  """In their order, and each as if there were no other modality."""
+  q, _, _ = fused("normal", 3, None, fusion)
+  experts = [oracle.FAMILIES["normal"](r) for r in tf.unstack(raw_experts(3))]
+  z = tf.random.stateless_normal([2, B, D], [0, 5])
+  of_components = joint_posteriors.component_log_prob(q, z)
+  subsets = fusion.subsets(3)
+  assert len(subsets) == of_components.shape[-1]
+  for s, subset in enumerate(subsets):
+    alone = fusion([experts[m] for m in subset], prior_of("normal"))
+    last = joint_posteriors.component_log_prob(alone, z)[..., -1]
+    np.testing.assert_allclose(of_components[..., s], last, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("fusion", EACH)
 def test_absent_expert_is_as_one_left_out(fusion):
   q, _, _ = fused("normal", 3, MASK, fusion)

@@ -72,6 +72,34 @@ def test_shapes(modality, batch_size):
     assert modality.log_likelihood(x, z).shape == batch
 
 
+@pytest.mark.parametrize("modality", [image, sentence])
+def test_a_call_reconstructs(modality):
+  """Also as the first thing that is asked of a modality."""
+  made = modality()
+  x = tf.ones([2, *made.spec.shape[1:]], made.spec.dtype)
+  found = made(x)
+  assert (found.shape, found.dtype) == (x.shape, x.dtype)
+  np.testing.assert_array_equal(found, made.likelihood(made.posterior(x).mean()).mode())
+  assert made.built and made.count_params() == sum(
+      int(np.prod(w.shape)) for w in [*made.encoder.weights, *made.decoder.weights])
+
+
+def test_a_call_decodes_the_mean_of_the_expert(pair):
+  x = pair.sample(4)
+  found = pair.model().modalities["b"](x["b"])
+  z, _ = pair.posterior(x, ["b"])
+  np.testing.assert_allclose(
+      found, z @ pair.weights["b"].T + pair.means["b"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_call_in_training_reaches_both_networks():
+  modality = Modality("m", (3,), Recorder(4), Recorder(3), distributions.normal_likelihood)
+  modality.build()
+  for training in (False, True):
+    modality(tf.zeros([1, 3]), training=training)
+    assert modality.encoder.modes[-1] == modality.decoder.modes[-1] == training
+
+
 def test_posterior_is_of_the_encoder_and_the_family(pair):
   x = pair.sample(4)["b"]
   for family, expected in [("normal", distributions.normal), ("laplace", distributions.laplace)]:

@@ -86,6 +86,21 @@ def test_modalities_need_names_of_their_own(names):
     MultimodalVAE(named(*names), Prior(2))
 
 
+class OneTooMany(joint_posteriors.MixtureOfExperts):
+  """Says that there is one component more than it makes."""
+
+  def num_components(self, num_modalities):
+    return num_modalities + 1
+
+
+def test_a_rule_that_miscounts_its_components_is_refused():
+  with pytest.raises(ValueError) as error:
+    MultimodalVAE(named("a", "b"), Prior(2), OneTooMany())
+  assert str(error.value) == (
+      "joint_posterior 'mixture_of_experts' made 2 components of 2 modalities, but its "
+      "num_components says 3: make its subsets and its __call__ agree")
+
+
 @pytest.mark.parametrize("names", [["a", "z"], []])
 def test_unknown_modalities_and_none_are_refused(trio, names):
   model, x = trio
@@ -110,9 +125,87 @@ def test_wrong_shape_is_refused(trio):
     model.posterior({"b": x["a"]})
 
 
-def test_keras_saving_is_refused(trio):
-  with pytest.raises(TypeError, match="config.gin"):
+# What a keras.Model promises.
+
+
+def test_keras_saving_of_the_whole_is_refused(trio, tmp_path):
+  with pytest.raises(TypeError, match="^a MultimodalVAE is made anew by the function that made it"):
     trio[0].get_config()
+  with pytest.raises(TypeError, match="^a MultimodalVAE is made anew by the function that made it"):
+    trio[0].save(tmp_path / "model.keras")
+  for part, name in ((trio[0].prior, "Prior"), (trio[0].modalities["a"], "Modality")):
+    with pytest.raises(TypeError, match=f"^a {name} holds functions, which Keras cannot write"):
+      part.get_config()
+
+
+@pytest.mark.parametrize("name", ["compile", "fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_keras_training_is_refused(trio, name):
+  method = getattr(trio[0], name)
+  with pytest.raises(TypeError) as error:
+    method("adam")
+  assert str(error.value) == (
+      "a MultimodalVAE has no loss that Keras could compile and fit: train it by "
+      "Experiment(...).run(path), or by training.train")
+
+
+@pytest.mark.parametrize("names", ["a", "ab", "abc"])
+def test_a_call_decodes_the_mean_of_the_posterior(names):
+  """The mean of a mixture of exact posteriors is the mean of their means."""
+  exact = oracle.LinearGaussian(3)
+  model, x = exact.model(), only(exact.sample(B), *names)
+  z = np.mean([exact.posterior(x, [name])[0] for name in names], axis=0)
+  for found in (model(x), model.predict(x, verbose=0)):
+    assert list(found) == exact.names
+    for name, value in found.items():
+      expected = z @ exact.weights[name].T + exact.means[name]
+      np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_call_writes_sentences():
+  model = image_and_sentence(0)
+  found = model({"image": tf.ones([B, 4, 4, 3])})
+  assert found["sentence"].dtype == tf.int32
+  assert {name: value.shape for name, value in found.items()} == {
+      "image": (B, 4, 4, 3), "sentence": (B, 5)}
+
+
+def test_a_call_in_training_reaches_the_networks():
+  norm = keras.layers.BatchNormalization()
+  (modality,) = named("a")
+  modality.encoder = keras.Sequential([norm, modality.encoder])
+  model = MultimodalVAE([modality], Prior(2))
+  for training in (False, True):
+    model({"a": tf.fill([B, 3], 5.)}, training=training)
+    assert np.all(norm.moving_mean > 0) == training
+
+
+def test_a_prior_called_is_its_log_density():
+  prior, z = Prior(3, oracle.FAMILIES["normal"]), tf.random.stateless_normal([5, 3], [0, 0])
+  np.testing.assert_allclose(
+      prior(z), oracle.log_prob("normal", np.asarray(z), 0., 1.), rtol=1e-5)
+
+
+def test_the_summary_counts_the_weights_of_each_part():
+  model, lines = image_and_sentence(0), []
+  model.summary(print_fn=lines.append, line_length=80)
+  text = "".join(lines)
+  parts = [model.prior, *model.modalities.values()]
+  for part in parts:
+    count = sum(int(np.prod(w.shape)) for w in part.weights)
+    assert count == part.count_params() > 0
+    (row,) = [line for line in text.splitlines() if line[1:].strip().startswith(part.name)]
+    assert f" {count:,} " in row
+  total = sum(int(np.prod(w.shape)) for w in model.weights)
+  assert f"Total params: {total:,} " in text and total == sum(p.count_params() for p in parts)
+  assert model.layers == parts
+
+
+def test_keras_keeps_the_weights(tmp_path):
+  model, other = image_and_sentence(0), image_and_sentence(1)
+  model.save_weights(tmp_path / "a.weights.h5")
+  other.load_weights(tmp_path / "a.weights.h5")
+  for v, expected in zip(other.weights, model.weights, strict=True):
+    np.testing.assert_array_equal(v, expected)
 
 
 @pytest.mark.parametrize("names", ["a", "c", "ab", "bc", "abc"])
@@ -301,7 +394,8 @@ def test_a_modality_does_not_see_the_private_latents_of_others(private):
 
 
 def test_private_latents_are_of_mixtures_of_experts_alone(private):
-  for rule in (joint_posteriors.ProductOfExperts(), joint_posteriors.MixtureOfProducts()):
+  for rule in (joint_posteriors.ProductOfExperts(), joint_posteriors.MixtureOfProducts(),
+               joint_posteriors.ProductOfExperts(prior_expert=False)):
     with pytest.raises(ValueError, match="private latents are joined by MixtureOfExperts alone"):
       private.model(joint_posterior=rule)
 

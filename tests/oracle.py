@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mmvae import distributions
+from tf_mmvae.batch import COMPLETE
 from tf_mmvae.modality import Modality
 from tf_mmvae.model import MultimodalVAE, Prior
 
@@ -139,7 +140,7 @@ def raw_parameters(model, x):
   return np.stack([m.encoder(x[m.name]) for m in model.present(x)]).astype(float)
 
 
-def encoder_gradients(model, estimator, x, noise, mask=None):
+def encoder_gradients(model, estimator, x, noise, mask=COMPLETE):
   """Gradients of each example's objective by each expert's raw parameters, [M, B, 2 D]."""
   encoders = [m.encoder for m in model.present(x)]
   offsets = [tf.zeros([noise.shape[2], 2 * model.latent_dim]) for _ in encoders]

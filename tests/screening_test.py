@@ -95,7 +95,7 @@ def gradients(model, x, estimators_, absent):
   """{name: [GROUPS, ...]} an estimator: means over groups, by every weight of the model."""
   variables = model.trainable_variables
   x = {n: tf.repeat(v, GROUP_SIZE, 0) for n, v in x.items()}
-  mask = {n: tf.fill([GROUP_SIZE], n not in absent) for n in x} if absent else None
+  mask = {n: tf.fill([GROUP_SIZE], n not in absent) for n in x} if absent else {}
 
   @tf.function
   def of_group(given):

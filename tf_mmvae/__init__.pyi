@@ -6,6 +6,7 @@ from . import data as data
 from . import metrics as metrics
 from . import nets as nets
 from . import views as views
+from .batch import Batch as Batch
 from .distributions import laplace as laplace
 from .distributions import laplace_likelihood as laplace_likelihood
 from .distributions import normal as normal

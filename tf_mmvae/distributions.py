@@ -5,6 +5,8 @@ A likelihood maps a decoder and latents [..., B, D] to a distribution with batch
 event is one observation. Log-densities are in nats.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -12,13 +14,17 @@ tfd = tfp.distributions
 
 MIN_SCALE = 1e-6
 
+Scale = Callable[[tf.Tensor], tf.Tensor]  # raw [..., D] -> positive [..., D]
+Family = Callable[..., tfd.Distribution]  # raw [..., 2 D] -> batch [...], event [D]
+Likelihood = Callable[..., tfd.Distribution]  # decoder, z [..., B, D] -> batch [..., B]
 
-def softplus_scale(raw):
+
+def softplus_scale(raw: tf.Tensor) -> tf.Tensor:
   """Positive scales, each free: softplus(raw) + 1e-6. [..., D] -> [..., D]."""
   return tf.nn.softplus(raw) + MIN_SCALE
 
 
-def softmax_scale(raw):
+def softmax_scale(raw: tf.Tensor) -> tf.Tensor:
   """Scales that sum to D, so that none can grow but at the others' cost. [..., D] -> [..., D].
 
   Source: the MNIST-SVHN model of Shi et al. (2019).
@@ -26,24 +32,24 @@ def softmax_scale(raw):
   return tf.nn.softmax(raw) * tf.cast(tf.shape(raw)[-1], raw.dtype) + MIN_SCALE
 
 
-def laplace(raw, scale=softplus_scale):
+def laplace(raw: tf.Tensor, scale: Scale = softplus_scale) -> tfd.Distribution:
   """Laplace over [D] from raw (location, scale) [..., 2 D]; `scale` maps raw scales to positive."""
   loc, raw_scale = tf.split(raw, 2, axis=-1)
   return tfd.Independent(tfd.Laplace(loc, scale(raw_scale)), 1)
 
 
-def normal(raw, scale=softplus_scale):
+def normal(raw: tf.Tensor, scale: Scale = softplus_scale) -> tfd.Distribution:
   """Gaussian with diagonal covariance over [D] from raw (location, scale) [..., 2 D]."""
   loc, raw_scale = tf.split(raw, 2, axis=-1)
   return tfd.Independent(tfd.Normal(loc, scale(raw_scale)), 1)
 
 
-def stop_gradient(distribution):
+def stop_gradient(distribution: tfd.Distribution) -> tfd.Distribution:
   """The same distribution with its parameters frozen."""
   return tf.nest.map_structure(tf.stop_gradient, distribution, expand_composites=True)
 
 
-def sample_categorical(logits, seed):
+def sample_categorical(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
   """Draws an index for each row of logits [..., N]: int32 [...]. seed: int [2], stateless.
 
   By the Gumbel-max trick, because the draws of `tf.random.stateless_categorical` differ with the
@@ -54,7 +60,7 @@ def sample_categorical(logits, seed):
   return tf.argmax(logits - tf.math.log(-tf.math.log(uniform)), axis=-1, output_type=tf.int32)
 
 
-def fold(network, z):
+def fold(network: Callable[[tf.Tensor], tf.Tensor], z: tf.Tensor) -> tf.Tensor:
   """Applies a network made for [N, D] to z [..., D]; returns [..., *output]."""
   outputs = network(tf.reshape(z, [-1, z.shape[-1]]))
   return tf.reshape(outputs, tf.concat([tf.shape(z)[:-1], tf.shape(outputs)[1:]], axis=0))
@@ -68,7 +74,8 @@ def _location_likelihood(family, decoder, z, scale):
       family(mean, tf.constant(scale, mean.dtype)), mean.shape.rank - z.shape.rank + 1)
 
 
-def laplace_likelihood(decoder, z, scale=0.75):
+def laplace_likelihood(decoder: Callable[..., tf.Tensor], z: tf.Tensor,
+                       scale: float = 0.75) -> tfd.Distribution:
   """Laplace of fixed scale b around the decoder's output, independent over an observation.
 
   Its log-density is at most -size log(2 b) nats, so values compare at equal b alone.
@@ -76,12 +83,13 @@ def laplace_likelihood(decoder, z, scale=0.75):
   return _location_likelihood(tfd.Laplace, decoder, z, scale)
 
 
-def normal_likelihood(decoder, z, scale=1.0):
+def normal_likelihood(decoder: Callable[..., tf.Tensor], z: tf.Tensor,
+                      scale: float = 1.0) -> tfd.Distribution:
   """Gaussian of fixed standard deviation around the decoder's output."""
   return _location_likelihood(tfd.Normal, decoder, z, scale)
 
 
-def sentence_likelihood(decoder, z):
+def sentence_likelihood(decoder: Callable[..., tf.Tensor], z: tf.Tensor) -> "SentenceDistribution":
   """Words of a sentence given z, as far as its end; see `SentenceDistribution`."""
   return SentenceDistribution(decoder, z)
 
@@ -102,8 +110,8 @@ class SentenceDistribution(tfd.Distribution):
 
   PAD, END = 0, 1
 
-  def __init__(self, decoder, z, validate_args=False, allow_nan_stats=True,
-               name="SentenceDistribution"):
+  def __init__(self, decoder: Callable[..., tf.Tensor], z: tf.Tensor, validate_args: bool = False,
+               allow_nan_stats: bool = True, name: str = "SentenceDistribution"):
     parameters = dict(locals())
     self._decoder, self._z = decoder, z
     super().__init__(
@@ -161,7 +169,7 @@ class SentenceDistribution(tfd.Distribution):
   def _mode(self):
     return self._write(self._z, lambda t, logits: tf.argmax(logits, -1, output_type=tf.int32))
 
-  def beam(self, size):
+  def beam(self, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """The most probable sentences that a beam search finds, in the order of their probability.
 
     Sentences are compared by log p(words | z) itself, whatever their length; one that has ended

@@ -4,28 +4,35 @@ They return an `Estimate`; the gradient of its objective is the estimator's own.
 """
 
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors
+from tf_mmvae.batch import COMPLETE
 from tf_mmvae.modality import computing_in, couples_examples
+from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.objectives import (
+  Bound,
   Estimate,
-  coefficients,
+  Gradient,
   dreg,
   elbo,
   iwae,
   log_weights,
-  normalised_weights,
   reparameterised,
 )
+from tf_mmvae.screening import Screening
 
 
 class Estimator:
   """A bound, an estimate of its gradient, and what the bound is weighted by."""
 
-  def __init__(self, bound=iwae, gradient=dreg, likelihood_weights=None, beta=1.,
-               sample=joint_posteriors.stratified_sample, screening=None):
+  def __init__(self, bound: Bound = iwae, gradient: Gradient = dreg,
+               likelihood_weights: Mapping[str, float] | None = None, beta: float = 1.,
+               sample: joint_posteriors.Sample = joint_posteriors.stratified_sample,
+               screening: Screening | None = None):
     """Makes the choices.
 
     Args:
@@ -39,7 +46,7 @@ class Estimator:
     Raises:
       ValueError: if the bound is not one that can be screened.
     """
-    self.bound, self.beta = bound, beta
+    self.bound, self._beta = bound, beta
     self._gradient, self._likelihood_weights, self._sample = gradient, likelihood_weights, sample
     self._screening = screening
     if screening:
@@ -49,11 +56,12 @@ class Estimator:
     screened = f", {self._screening}" if self._screening else ""
     return f"{self.bound.__name__}, gradients {self._gradient.__name__}{screened}"
 
-  def num_strata(self, model, x):
+  def num_strata(self, model: MultimodalVAE, x: Mapping[str, Any]) -> int:
     """The first axis of the noise for x: an int."""
     return model.num_components(x) + bool(self._screening)
 
-  def __call__(self, model, x, noise, mask=None, training=False):
+  def __call__(self, model: MultimodalVAE, x: Mapping[str, tf.Tensor], noise: tf.Tensor,
+               mask: Mapping[str, tf.Tensor] = COMPLETE, training: bool = False) -> Estimate:
     """The bound of each example of x: `Estimate`.
 
     An example with nothing present has the objective 0 and gives no gradient.
@@ -62,7 +70,7 @@ class Estimator:
       model: `MultimodalVAE`.
       x: {modality: [B, ...]}.
       noise: uniform in (0, 1), [num_strata, K, B, D].
-      mask: {modality: bool [B]}, or None.
+      mask: {modality: bool [B]}; see `Batch`.
       training: mode of the networks. Where particles are screened, there is no gradient without it.
     """
     model.check_names(self._likelihood_weights or {}, "likelihood_weights")
@@ -77,7 +85,7 @@ class Estimator:
     def weigh(z, posterior, dtype=None):
       with computing_in(dtype, [m.decoder for m in model.modalities.values()]):
         particles = model.score(x, z, posterior, mask, training)
-      return particles, self._log_w(particles, experts, mask or {})
+      return particles, self._log_w(particles, experts, mask)
 
     def score(z, posterior):
       if self._screening:
@@ -85,24 +93,16 @@ class Estimator:
       particles, log_w = weigh(z, posterior)
       return Estimate(self.bound(log_w, log_pi), particles, log_pi, log_w)
 
-    estimate = self._gradient(self, posterior, z, score)
+    estimate = self._gradient(self.bound, self._beta, posterior, z, score)
     if mask:
       estimate = estimate._replace(
           objective=tf.where(model.any_present(x, mask), estimate.objective, 0.))
     return estimate
 
-  def normalised_weights(self, estimate):
-    """w [S, K, B] of an `Estimate`; see `normalised_weights`."""
-    return normalised_weights(self.bound, estimate.log_w, estimate.log_pi)
-
-  def coefficients(self, estimate):
-    """c [S, K, B] of an `Estimate`; see `coefficients`."""
-    return coefficients(self.bound, estimate.log_w, estimate.log_pi)
-
   def _log_w(self, particles, experts, mask):
     """[S, K, B]. experts {modality: q(z | x_m)}, mask {modality: bool [B]}."""
     del experts, mask
-    return log_weights(particles, self._likelihood_weights, self.beta)
+    return log_weights(particles, self._likelihood_weights, self._beta)
 
 
 class TotalCorrelationEstimator(Estimator):
@@ -112,8 +112,11 @@ class TotalCorrelationEstimator(Estimator):
   and likelihoods are multiplied by 1 - alpha / M. It is no bound on log p(x) for alpha above 0.
   """
 
-  def __init__(self, alpha=5 / 6, bound=elbo, gradient=reparameterised, likelihood_weights=None,
-               beta=1., sample=joint_posteriors.stratified_sample, screening=None):
+  def __init__(self, alpha: float = 5 / 6, bound: Bound = elbo,
+               gradient: Gradient = reparameterised,
+               likelihood_weights: Mapping[str, float] | None = None, beta: float = 1.,
+               sample: joint_posteriors.Sample = joint_posteriors.stratified_sample,
+               screening: Screening | None = None):
     """`alpha` in [0, 1]; see `Estimator` for the others."""
     super().__init__(bound, gradient, likelihood_weights, beta, sample, screening)
     if not 0 <= alpha <= 1:
@@ -145,7 +148,7 @@ class SubsampledEstimator:
   is no bound on log p(x): each term is one of its own subset.
   """
 
-  def __init__(self, estimator, num_random=0):
+  def __init__(self, estimator: Estimator, num_random: int = 0):
     """`num_random` subsets an example of 2 to M - 1 modalities."""
     self._estimator, self._num_random = estimator, num_random
     self.bound = estimator.bound
@@ -153,18 +156,19 @@ class SubsampledEstimator:
   def __str__(self):
     return f"{self._estimator} over subsets"
 
-  def num_strata(self, model, x):
+  def num_strata(self, model: MultimodalVAE, x: Mapping[str, Any]) -> int:
     """The first axis of the noise for x: an int."""
     return sum(rows for *_, rows in self._passes(model, x))
 
-  def __call__(self, model, x, noise, mask=None, training=False):
+  def __call__(self, model: MultimodalVAE, x: Mapping[str, tf.Tensor], noise: tf.Tensor,
+               mask: Mapping[str, tf.Tensor] = COMPLETE, training: bool = False) -> Estimate:
     """As `Estimator`; particles are those of the pass that sees all modalities."""
     if training and self._num_random:
       self._refuse_coupled(model)
     first, begin = None, 0
     for names, random, rows in self._passes(model, x):
       own, begin = noise[begin:begin + rows], begin + rows
-      seen = {n: m for n, m in (mask or {}).items() if n in names}
+      seen = {n: m for n, m in mask.items() if n in names}
       if random:
         own, seen = own[1:], self._draw(names, own[0, 0, :, 0], seen)
       estimate = self._estimator(model, {n: x[n] for n in names}, own, seen, training)

@@ -15,12 +15,15 @@ the prior as its posterior, or its location and scale where no expert is of the 
 import abc
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 tfd = tfp.distributions
+
+# A joint posterior and noise -> z and log_pi; see `stratified_sample`.
+Sample = Callable[[tfd.Distribution, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class FusionRule(abc.ABC):
@@ -34,7 +37,10 @@ class FusionRule(abc.ABC):
 
   @abc.abstractmethod
   def subsets(self, num_modalities: int) -> list[tuple[int, ...]]:
-    """The modalities, by their numbers below M, that each of the S components joins."""
+    """The modalities, by their numbers below M, that each of the S components joins.
+
+    A component is the same whatever other modalities there are: by this samples are shared.
+    """
 
   @abc.abstractmethod
   def __call__(self, experts: Sequence[tfd.Distribution], prior: tfd.Distribution,
@@ -52,10 +58,11 @@ class MixtureOfExperts(FusionRule):
   def __str__(self):
     return "mixture_of_experts"
 
-  def subsets(self, num_modalities):
+  def subsets(self, num_modalities: int) -> list[tuple[int, ...]]:
     return [(m,) for m in range(num_modalities)]
 
-  def __call__(self, experts, prior, mask=None):
+  def __call__(self, experts: Sequence[tfd.Distribution], prior: tfd.Distribution,
+               mask: tf.Tensor | None = None) -> tfd.Distribution:
     experts, mask = _with_prior(experts, prior, mask)
     return _mixture(experts, mask)
 
@@ -78,10 +85,11 @@ class ProductOfExperts(FusionRule):
   def __str__(self):
     return "product_of_experts" if self.prior_expert else "product_of_experts without the prior"
 
-  def subsets(self, num_modalities):
+  def subsets(self, num_modalities: int) -> list[tuple[int, ...]]:
     return [tuple(range(num_modalities))]
 
-  def __call__(self, experts, prior, mask=None):
+  def __call__(self, experts: Sequence[tfd.Distribution], prior: tfd.Distribution,
+               mask: tf.Tensor | None = None) -> tfd.Distribution:
     if not self.prior_expert:
       return _mixture([_product(*_with_prior(experts, prior, mask))])
     factors = [*experts, _batched(prior, experts[0])]
@@ -103,11 +111,12 @@ class MixtureOfProducts(FusionRule):
   def __str__(self):
     return "mixture_of_products"
 
-  def subsets(self, num_modalities):
+  def subsets(self, num_modalities: int) -> list[tuple[int, ...]]:
     return [s for size in range(1, num_modalities + 1)
             for s in itertools.combinations(range(num_modalities), size)]
 
-  def __call__(self, experts, prior, mask=None):
+  def __call__(self, experts: Sequence[tfd.Distribution], prior: tfd.Distribution,
+               mask: tf.Tensor | None = None) -> tfd.Distribution:
     experts, mask = _with_prior(experts, prior, mask)
     subsets = self.subsets(len(experts))
     if mask is not None:
@@ -170,17 +179,17 @@ def _family(distribution):
   return type(distribution.distribution)
 
 
-def num_components(posterior):
+def num_components(posterior: tfd.Distribution) -> int:
   """S, an int."""
   return _weights(posterior).logits_parameter().shape[-1]
 
 
-def log_mixture_weights(posterior):
+def log_mixture_weights(posterior: tfd.Distribution) -> tf.Tensor:
   """Log mixture weights log pi of a joint posterior, [S, B]; -inf where a component is absent."""
   return tf.transpose(tf.nn.log_softmax(_weights(posterior).logits_parameter()))
 
 
-def component_log_prob(posterior, z):
+def component_log_prob(posterior: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
   """log q_s(z) in nats of every component s. z [..., B, D] -> [..., B, S]."""
   if isinstance(posterior, tfd.Mixture):
     return tf.stack([c.log_prob(z) for c in posterior.components], axis=-1)
@@ -192,7 +201,7 @@ def _weights(posterior):
   return posterior.cat if mixed else posterior.mixture_distribution
 
 
-def stratified_sample(posterior, noise):
+def stratified_sample(posterior: tfd.Distribution, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   """K samples from each component, reparameterised.
 
   Each component's inverse distribution function is applied to uniform noise, so the same noise
@@ -211,7 +220,8 @@ def stratified_sample(posterior, noise):
   return _quantiles(posterior, noise), log_mixture_weights(posterior)
 
 
-def independent_sample(posterior, noise):
+def independent_sample(posterior: tfd.Distribution,
+                       noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   """Independent samples of the mixture itself, reparameterised given the components they are from.
 
   The first dimension's noise chooses the component, and what it leaves is uniform again.
@@ -253,7 +263,7 @@ def _quantiles(posterior, noise):
 _TINY = 2.0**-25
 
 
-def uniform_noise(shape, seed):
+def uniform_noise(shape: Sequence[int] | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
   """Noise for sampling: uniform in the open interval (0, 1), the same on every device.
 
   Args:

@@ -1,11 +1,17 @@
 """A modality: one kind of observation with its own encoder and decoder."""
 
 import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tf_mmvae import distributions
+from tf_mmvae.batch import zeros_where_absent
+
+tfd = tfp.distributions
 
 
 class Modality(keras.layers.Layer):
@@ -14,8 +20,10 @@ class Modality(keras.layers.Layer):
   Networks map tensors to tensors; this class makes distributions of them.
   """
 
-  def __init__(self, name, shape, encoder, decoder, likelihood,
-               posterior=distributions.laplace, dtype="float32", train_dtype=None):
+  def __init__(self, name: str, shape: Sequence[int], encoder: keras.layers.Layer,
+               decoder: keras.layers.Layer, likelihood: distributions.Likelihood,
+               posterior: distributions.Family = distributions.laplace, dtype: str = "float32",
+               train_dtype: str | None = None):
     """Joins the parts.
 
     Args:
@@ -46,12 +54,12 @@ class Modality(keras.layers.Layer):
       decoder.tie(encoder)
 
   @property
-  def parts(self):
+  def parts(self) -> dict[str, Any]:
     """{name: network, function or dtype} of what it is made of."""
     return {"encoder": self.encoder, "decoder": self.decoder, "likelihood": self._likelihood,
             "posterior": self._posterior, "train_dtype": self.train_dtype}
 
-  def check(self, x):
+  def check(self, x: tf.Tensor) -> tf.Tensor:
     """x as a tensor; raises ValueError unless it is a batch of this modality's observations."""
     x = tf.convert_to_tensor(x)
     expected, got = self.spec.shape.as_list()[1:], list(x.shape[1:])
@@ -65,33 +73,46 @@ class Modality(keras.layers.Layer):
                        f"{x.dtype.name}: {advice}")
     return x
 
-  def posterior(self, x, training=False, mask=None):
+  def build(self, input_shape: Any = None) -> None:
+    """Creates every variable by scoring one observation of zeros."""
+    del input_shape
+    x = tf.zeros([1, *self.spec.shape[1:]], self.spec.dtype)
+    self.log_likelihood(x, self.posterior(x).mean())
+    self.built = True
+
+  def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """What the mean of q(z | x_m) is decoded to, its mode. x [B, *shape] -> [B, *shape]."""
+    return self.likelihood(self.posterior(x, training).mean(), training).mode()
+
+  def get_config(self) -> dict:
+    """Raises TypeError: functions cannot be written down."""
+    raise TypeError("a Modality holds functions, which Keras cannot write down: make it anew")
+
+  def posterior(self, x: tf.Tensor, training: bool = False,
+                mask: tf.Tensor | None = None) -> tfd.Distribution:
     """The expert q(z | x_m). x [B, *shape], mask bool [B] -> batch [B], event [D].
 
     Absent observations never reach the encoder: what they hold cannot reach a gradient. Batch
     statistics count zeros in their place.
     """
-    x = self.check(x)
-    if mask is not None:
-      x = tf.where(_expand(mask, x), x, tf.zeros_like(x))
+    x = self._observed(x, mask)
     return self._posterior(self._in_mode(self.encoder, training)(x))
 
-  def likelihood(self, z, training=False):
+  def likelihood(self, z: tf.Tensor, training: bool = False) -> tfd.Distribution:
     """p(x_m | z). z [..., B, D] -> `tfd.Distribution`, batch [..., B], event one observation."""
     return self._likelihood(self._in_mode(self.decoder, training), z)
 
   def _in_mode(self, network, training):
     return _InMode(network, training, self.train_dtype if training else None)
 
-  def log_likelihood(self, x, z, training=False, mask=None):
+  def log_likelihood(self, x: tf.Tensor, z: tf.Tensor, training: bool = False,
+                     mask: tf.Tensor | None = None) -> tf.Tensor:
     """log p(x_m | z) in nats, 0 where absent. x [B, *shape], z [..., B, D] -> [..., B].
 
     In training a decoder that couples examples sees particles z [S, K, B, D] a stratum at a time,
     each with the statistics of its own K B latents, as in the released code of Shi et al. (2019).
     """
-    x = self.check(x)
-    if mask is not None:
-      x = tf.where(_expand(mask, x), x, tf.zeros_like(x))
+    x = self._observed(x, mask)
     if training and z.shape.rank == 4 and couples_examples(self.decoder):
       log_px = tf.stack([self.likelihood(stratum, training).log_prob(x)
                          for stratum in tf.unstack(z)])  # [S, K, B]
@@ -99,8 +120,13 @@ class Modality(keras.layers.Layer):
       log_px = self.likelihood(z, training).log_prob(x)
     return log_px if mask is None else tf.where(mask, log_px, 0.)
 
+  def _observed(self, x, mask):
+    """x, checked, with zeros where it is absent."""
+    x = self.check(x)
+    return x if mask is None else zeros_where_absent(x, mask)
 
-def views_of(num, modality, name="view"):
+
+def views_of(num: int, modality: Callable[..., Modality], name: str = "view") -> list[Modality]:
   """Modalities `view0`, `view1` and so on: alike but for their names and weights.
 
   Args:
@@ -116,7 +142,7 @@ def views_of(num, modality, name="view"):
   return [modality(name=f"{name}{v}") for v in range(num)]
 
 
-def couples_examples(network):
+def couples_examples(network: keras.layers.Layer) -> bool:
   """Whether what a network makes of an example in training depends on the others of its batch.
 
   Batch normalisation does so, and any layer that says so by a true attribute `couples_examples`.
@@ -124,7 +150,7 @@ def couples_examples(network):
   return bool(_coupling_layers(network))
 
 
-def is_synchronized(network):
+def is_synchronized(network: keras.layers.Layer) -> bool:
   """Whether layers that couple examples do so over all devices, by a true `synchronized`."""
   return all(getattr(layer, "synchronized", False) for layer in _coupling_layers(network))
 
@@ -136,20 +162,20 @@ def _coupling_layers(network):
           or getattr(layer, "couples_examples", False)]
 
 
-def is_random(network):
+def is_random(network: keras.layers.Layer) -> bool:
   """Whether a network draws random numbers in training, as dropout and noise layers of Keras do."""
   return any(getattr(layer, name, 0) for layer in network._flatten_layers()
              for name in ("rate", "dropout", "recurrent_dropout", "stddev"))
 
 
-def check_dtype(name, dtype):
+def check_dtype(name: str, dtype: str | None) -> None:
   """Raises ValueError for a dtype that networks cannot be told to compute in."""
   if dtype not in (None, "bfloat16"):  # float16 would need its gradients scaled
     raise ValueError(f'{name} must be "bfloat16", or None for float32, got {dtype!r}')
 
 
 @contextlib.contextmanager
-def computing_in(dtype, networks):
+def computing_in(dtype: str | None, networks: Iterable[keras.layers.Layer]) -> Iterator[None]:
   """Inside, products of convolutions and dense layers are in a dtype; None changes nothing.
 
   Weights stay as they are, and biases are added in float32. It counts when a function is traced,
@@ -186,8 +212,3 @@ class _InMode:
 
   def __getattr__(self, name):
     return getattr(self._network, name)
-
-
-def _expand(mask, x):
-  """mask [B] -> [B, 1, ...] of the rank of x."""
-  return tf.reshape(mask, [-1] + [1] * (x.shape.rank - 1))

@@ -20,17 +20,23 @@ For each bound here c'_k = c_k (1 - w_k), with w the importance weights normalis
 that the bound names. docs/gradients.md derives all of this.
 """
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tf_mmvae import distributions, joint_posteriors
 from tf_mmvae.model import Particles
 
+tfd = tfp.distributions
+
 STRATA, SAMPLES = 0, 1  # axes of [S, K, B]
 
+Bound = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # log_w [S, K, B], log_pi [S, B] -> [B]
 
-def normalised_over(*axes):
+
+def normalised_over(*axes: int) -> Callable[[Bound], Bound]:
   """Notes on a bound the axes over which its importance weights w compete: c' = c (1 - w).
 
   `dreg` and `mixture_dreg` go by it; a bound that has no such weights is for the other gradients.
@@ -44,13 +50,13 @@ def normalised_over(*axes):
 
 
 @normalised_over()
-def elbo(log_w, log_pi):
+def elbo(log_w: tf.Tensor, log_pi: tf.Tensor) -> tf.Tensor:
   """sum_s pi_s mean_k log w_sk (Shi et al. 2019, eq. 3, stratified). [S, K, B], [S, B] -> [B]."""
   return _mix(tf.reduce_mean(_of_present(log_w, log_pi), SAMPLES), log_pi)
 
 
 @normalised_over(SAMPLES)
-def iwae(log_w, log_pi):
+def iwae(log_w: tf.Tensor, log_pi: tf.Tensor) -> tf.Tensor:
   """sum_s pi_s log mean_k w_sk: an IWAE bound for each expert (Shi et al. 2019, eq. 5).
 
   The paper's objective and the authors' `looser`; it does not tend to log p(x) as K grows.
@@ -59,7 +65,7 @@ def iwae(log_w, log_pi):
 
 
 @normalised_over(STRATA, SAMPLES)
-def iwae_tight(log_w, log_pi):
+def iwae_tight(log_w: tf.Tensor, log_pi: tf.Tensor) -> tf.Tensor:
   """log sum_s pi_s mean_k w_sk: one IWAE bound of the mixture (Shi et al. 2019, eq. 4, stratified).
 
   Tends to log p(x) as K grows.
@@ -86,7 +92,7 @@ def _log_mean_exp(log_w, axis):
   return tf.reduce_logsumexp(log_w, axis) - tf.math.log(count)
 
 
-def normalised_weights(bound, log_w, log_pi):
+def normalised_weights(bound: Bound, log_w: tf.Tensor, log_pi: tf.Tensor) -> tf.Tensor:
   """Importance weights normalised over the axes along which `bound` sums them. -> w [S, K, B]."""
   if not hasattr(bound, "axes"):
     raise ValueError(f"bound {bound.__name__} does not say by normalised_over which weights "
@@ -98,7 +104,7 @@ def normalised_weights(bound, log_w, log_pi):
   return tf.exp(log_u - tf.reduce_logsumexp(log_u, bound.axes, keepdims=True))
 
 
-def coefficients(bound, log_w, log_pi):
+def coefficients(bound: Bound, log_w: tf.Tensor, log_pi: tf.Tensor) -> tf.Tensor:
   """c = dL / dlog w of a bound. -> [S, K, B], 0 in absent strata."""
   c = normalised_weights(bound, log_w, log_pi)
   if SAMPLES not in bound.axes:
@@ -106,12 +112,13 @@ def coefficients(bound, log_w, log_pi):
   return c if STRATA in bound.axes else tf.exp(log_pi)[:, tf.newaxis] * c
 
 
-def effective_sample_size(log_w):
+def effective_sample_size(log_w: tf.Tensor) -> tf.Tensor:
   """1 / sum_k w_k^2 for weights normalised within a stratum, from 1 to K. [S, K, B] -> [S, B]."""
   return tf.exp(2 * tf.reduce_logsumexp(log_w, SAMPLES) - tf.reduce_logsumexp(2 * log_w, SAMPLES))
 
 
-def log_weights(particles, likelihood_weights=None, beta=1.):
+def log_weights(particles: Particles, likelihood_weights: Mapping[str, float] | None = None,
+                beta: float = 1.) -> tf.Tensor:
   """log w = beta (log p(z) - log q(z | x)) + sum_m weight_m log p(x_m | z). -> [S, K, B].
 
   Only training sets the weights; log w is an importance weight where they and beta are 1.
@@ -137,13 +144,19 @@ class Estimate(NamedTuple):
   screening_error: tf.Tensor | float = 0.  # [B], nats, between log w when screened and afterwards
 
 
-def reparameterised(estimator, posterior, z, score):
+Score = Callable[[tf.Tensor, tfd.Distribution], Estimate]  # z [S, K, B, D] and what it is from
+Gradient = Callable[[Bound, float, tfd.Distribution, tf.Tensor, Score], Estimate]
+
+
+def reparameterised(bound: Bound, beta: float, posterior: tfd.Distribution, z: tf.Tensor,
+                    score: Score) -> Estimate:
   """Plain derivative of the bound through reparameterised samples (Kingma & Welling 2014).
 
   Every gradient here is such a function.
 
   Args:
-    estimator: `Estimator`, for its bound and weights.
+    bound: whose gradient it is.
+    beta: as in `log_weights`.
     posterior: the mixture that z is from, batch [B], event [D].
     z: reparameterised samples [S, K, B, D].
     score: function (z, posterior) -> `Estimate`.
@@ -151,21 +164,23 @@ def reparameterised(estimator, posterior, z, score):
   Returns:
     `Estimate`
   """
-  del estimator
+  del bound, beta
   return score(z, posterior)
 
 
-def stl(estimator, posterior, z, score):
+def stl(bound: Bound, beta: float, posterior: tfd.Distribution, z: tf.Tensor,
+        score: Score) -> Estimate:
   """The score of the posterior's own parameters is left out (Roeder et al. 2017).
 
   Unbiased for `elbo`, and so for `iwae` at K = 1; biased otherwise. It is also what the released
   code of Shi et al. (2019) computes under the name DReG.
   """
-  del estimator
+  del bound, beta
   return score(z, distributions.stop_gradient(posterior))
 
 
-def dreg(estimator, posterior, z, score):
+def dreg(bound: Bound, beta: float, posterior: tfd.Distribution, z: tf.Tensor,
+         score: Score) -> Estimate:
   """Doubly reparameterised gradients (Tucker et al. 2019).
 
   Agrees in expectation with the reparameterised gradient for one component (S = 1), for independent
@@ -174,11 +189,13 @@ def dreg(estimator, posterior, z, score):
   """
   scale = _GradientScale()
   estimate = score(scale.apply(z), distributions.stop_gradient(posterior))
-  scale.value = 1. - estimator.beta * (1. - estimator.normalised_weights(estimate))
+  w = normalised_weights(bound, estimate.log_w, estimate.log_pi)
+  scale.value = 1. - beta * (1. - w)
   return estimate
 
 
-def mixture_dreg(estimator, posterior, z, score):
+def mixture_dreg(bound: Bound, beta: float, posterior: tfd.Distribution, z: tf.Tensor,
+                 score: Score) -> Estimate:
   """Doubly reparameterised gradients of stratified mixtures: unbiased for every bound.
 
   With r_m(z) = pi_m q_m(z) / q(z) and e_k = c_k - pi_s / K, a sample z_k of component s gives
@@ -190,20 +207,21 @@ def mixture_dreg(estimator, posterior, z, score):
   the posterior. docs/gradients.md derives it.
   """
   if z.shape[0] < joint_posteriors.num_components(posterior):  # independent samples: r = 1
-    return dreg(estimator, posterior, z, score)
+    return dreg(bound, beta, posterior, z, score)
   frozen = distributions.stop_gradient(posterior)
   scale = _GradientScale()
   estimate = score(scale.apply(z), frozen)
-  w = estimator.normalised_weights(estimate)
+  w = normalised_weights(bound, estimate.log_w, estimate.log_pi)
+  c = coefficients(bound, estimate.log_w, estimate.log_pi)
   even = coefficients(elbo, estimate.log_w, estimate.log_pi)  # pi_s / K
-  e = tf.stop_gradient(estimator.coefficients(estimate) - even)[..., tf.newaxis]  # [S, K, B, 1]
+  e = tf.stop_gradient(c - even)[..., tf.newaxis]  # [S, K, B, 1]
   log_pi = tf.transpose(estimate.log_pi)  # [B, S]
   r = tf.nn.softmax(log_pi + joint_posteriors.component_log_prob(frozen, z))  # [S, K, B, S]
   own = tf.eye(z.shape[0])[:, tf.newaxis, tf.newaxis]  # [S, 1, 1, S]
-  scale.value = 1. - estimator.beta * tf.reduce_sum(own * r, -1) * (1. - w)
+  scale.value = 1. - beta * tf.reduce_sum(own * r, -1) * (1. - w)
   log_q = joint_posteriors.component_log_prob(posterior, tf.stop_gradient(z))
   terms = e * (own * r + (1. - own) * tf.stop_gradient(r) * log_q)
-  terms = -estimator.beta * tf.reduce_sum(terms, [0, 1, 3])  # [B]
+  terms = -beta * tf.reduce_sum(terms, [0, 1, 3])  # [B]
   return estimate._replace(objective=estimate.objective + (terms - tf.stop_gradient(terms)))
 
 

@@ -6,11 +6,18 @@ gradients, and one that is drawn for all the others ("sum and sample", Liang et 
 """
 
 import functools
+from collections.abc import Callable
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tf_mmvae.modality import check_dtype, couples_examples, is_random
-from tf_mmvae.objectives import SAMPLES, STRATA, Estimate, coefficients
+from tf_mmvae.model import MultimodalVAE, Particles
+from tf_mmvae.objectives import SAMPLES, STRATA, Bound, Estimate, coefficients
+
+tfd = tfp.distributions
+
+Weigh = Callable[..., tuple[Particles, tf.Tensor]]  # see `Screening.__call__`
 
 
 class Screening:
@@ -26,7 +33,7 @@ class Screening:
   strata, among all. The bound's value and all figures are those of all particles.
   """
 
-  def __init__(self, num_best=3, slice_size=None, dtype=None):
+  def __init__(self, num_best: int = 3, slice_size: int | None = None, dtype: str | None = None):
     """Sets how many.
 
     Args:
@@ -51,13 +58,13 @@ class Screening:
     screened = f", screened in {self._dtype}" if self._dtype else ""
     return f"the best {self._num_best} and one more backpropagated{screened}"
 
-  def check_bound(self, bound):
+  def check_bound(self, bound: Bound) -> None:
     """Raises ValueError for a bound whose particles all weigh the same."""
     if SAMPLES not in getattr(bound, "axes", ()):
       raise ValueError(f"screening takes the particles with the greatest weights, and in "
                        f"{bound.__name__} none compete: take iwae or iwae_tight, or no screening")
 
-  def check_model(self, model):
+  def check_model(self, model: MultimodalVAE) -> None:
     """Raises ValueError for networks that would weigh a particle otherwise the second time."""
     for name, m in model.modalities.items():
       for part, network in (("encoder", m.encoder), ("decoder", m.decoder)):
@@ -72,7 +79,8 @@ class Screening:
             "weigh a particle otherwise than it backpropagates it: take such layers as Dropout "
             "out, or take no screening")
 
-  def __call__(self, bound, weigh, z, posterior, log_pi, choice, training):
+  def __call__(self, bound: Bound, weigh: Weigh, z: tf.Tensor, posterior: tfd.Distribution,
+               log_pi: tf.Tensor, choice: tf.Tensor, training: bool) -> Estimate:
     """Weighs all particles and, in training, some with gradients.
 
     Args:

@@ -9,7 +9,7 @@ from tests import oracle
 from tf_mmvae import joint_posteriors
 from tf_mmvae.data.examples import Examples
 from tf_mmvae.metrics import densities
-from tf_mmvae.metrics.densities import AggregatePosterior, Prior, fitted_mixture
+from tf_mmvae.metrics.densities import AggregatePosterior, PriorSource, fitted_mixture
 
 PRODUCT = joint_posteriors.ProductOfExperts()
 
@@ -88,7 +88,7 @@ def test_two_experts_apart_are_two_components():
 def test_samples_follow_the_seed_alone():
   exact = oracle.LinearGaussian(2)
   model, density = exact.model(), fitted(data(exact, 200))
-  for source in (density, Prior()):
+  for source in (density, PriorSource()):
     z = source.sample(model, 20, 1)
     np.testing.assert_array_equal(z, source.sample(model, 20, 1))
     assert not np.any(z == source.sample(model, 20, 2)) and z.shape == (20, 2)
@@ -98,7 +98,7 @@ def test_samples_follow_the_seed_alone():
 def test_the_prior_is_that_of_the_model():
   model = oracle.LinearGaussian(2).model(learn_prior=True)
   model.prior.raw_scale.assign([0., 2.])
-  z = Prior().sample(model, 5000, 0)
+  z = PriorSource().sample(model, 5000, 0)
   np.testing.assert_allclose(z.std(0), model.prior.distribution().stddev(), rtol=0.05)
 
 

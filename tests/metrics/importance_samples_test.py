@@ -84,7 +84,7 @@ def test_few_latents_at_once_change_nothing(exact, model, whole, num_latents):
 def test_sharing_samples_changes_nothing_but_the_number_of_decodes(exact, model, whole, rule):
   x = exact.sample(B)
   shared = Sampler(model, x, K, 10**6)
-  with mock.patch.object(Sampler, "_shares", return_value=False):
+  with mock.patch.object(importance_samples, "_shares", return_value=False):
     apart = Sampler(model, x, K, 10**6)
   assert_equal(apart(x, [3, 4]), whole, rtol=1e-5, atol=1e-5)
   assert apart._num_decoded == COMPONENTS[rule] + 3
@@ -92,19 +92,25 @@ def test_sharing_samples_changes_nothing_but_the_number_of_decodes(exact, model,
 
 
 def test_mixtures_that_list_the_experts_otherwise_share_nothing():
-  class Backwards(joint_posteriors.MixtureOfExperts):
-    def __call__(self, experts, prior, mask=None):
-      return super().__call__(experts[::-1], prior, mask)
+  class Turned(joint_posteriors.MixtureOfExperts):
+    """The first expert, and then the others from the last on."""
 
-  exact = oracle.LinearGaussian(2)
-  x, noise = exact.sample(B), joint_posteriors.uniform_noise([2, K, B, 2], [3, 4])
-  model = exact.model(joint_posterior=Backwards())
+    def subsets(self, num_modalities):
+      alone = super().subsets(num_modalities)
+      return [*alone[:1], *alone[:0:-1]]
+
+    def __call__(self, experts, prior, mask=None):
+      return super().__call__([*experts[:1], *experts[:0:-1]], prior, mask)
+
+  exact = oracle.LinearGaussian(3)
+  x, noise = exact.sample(B), joint_posteriors.uniform_noise([3, K, B, 2], [3, 4])
+  model = exact.model(joint_posterior=Turned())
   sampler = Sampler(model, x, K, 10**6)
-  assert sampler._num_decoded == 4
-  posterior = model.posterior({"a": x["a"]})
-  z, _ = joint_posteriors.stratified_sample(posterior, noise[:1])
+  assert sampler._num_decoded == 6
+  posterior = model.posterior({"b": x["b"]})
+  z, _ = joint_posteriors.stratified_sample(posterior, noise[1:2])
   expected = model.score(x, z, posterior)
-  np.testing.assert_allclose(sampler(x, [3, 4])["a"].log_px["b"], expected.log_px["b"], rtol=1e-4)
+  np.testing.assert_allclose(sampler(x, [3, 4])["b"].log_px["a"], expected.log_px["a"], rtol=1e-4)
 
 
 def test_no_more_latents_are_decoded_at_once_than_asked():

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tests import runs, small
 from tests.training import train_test
 from tests.training import two_workers as two
+from tf_mmvae.batch import Batch
 from tf_mmvae.run_dir import RunDir
 from tf_mmvae.training import data_service
 from tf_mmvae.training.data_service import ServiceLost, in_order, served, watched
@@ -66,6 +67,7 @@ def test_batches_of_the_service(service):
   data = small.examples().shuffled_batches(4, 0, 2)
   found = served(data, service)
   assert found.element_spec == data.element_spec
+  assert type(next(iter(found))) is Batch
   pairs = [tf.nest.flatten(next(iter(batches))) for batches in (found, data)]
   for of_service, of_data in zip(*pairs, strict=True):
     np.testing.assert_array_equal(of_service, of_data)

@@ -81,7 +81,7 @@ class _From:
       return data
     steps = tf.data.Dataset.range(first_step, 2**62)
     return tf.data.Dataset.zip(steps, data).map(
-        lambda step, batch: (self._change(step, batch[0]), *batch[1:]))
+        lambda step, batch: batch._replace(x=self._change(step, batch.x)))
 
 
 # NaN.

@@ -10,45 +10,12 @@ from PIL import Image
 from tensorboard.plugins.projector import projector_config_pb2
 
 from tests import oracle
-from tf_mmvae import joint_posteriors
+from tf_mmvae import inference, joint_posteriors
 from tf_mmvae.data.examples import Examples
 from tf_mmvae.views import drawing, latents
 
 tfd = tfp.distributions
-LOC, SCALE, PRIOR = np.array([[0., 1., -2.], [0.3, 0., 4.]]), np.array([1., 0.1, 2.]), 1.3
-FAMILIES = {"normal": tfd.Normal, "laplace": tfd.Laplace}
-
-
-def by_quadrature(of_q, of_p):
-  """KL(q || p) in nats by the rectangle rule, [2, 3]."""
-  z = np.linspace(-60, 60, 1_200_001)
-  found = np.zeros(LOC.shape)
-  for i, j in np.ndindex(LOC.shape):
-    log_q = oracle.log_prob(of_q, z[:, None], LOC[i, j], SCALE[j])
-    log_p = oracle.log_prob(of_p, z[:, None], 0., PRIOR)
-    found[i, j] = np.sum(np.exp(log_q) * (log_q - log_p)) * (z[1] - z[0])
-  return found
-
-
-@pytest.mark.parametrize("of_q", FAMILIES)
-@pytest.mark.parametrize("of_p", FAMILIES)
-def test_kl_against_quadrature(of_q, of_p):
-  """By the formula for two of one family, else from samples: 4 standard errors of spread 5."""
-  q = FAMILIES[of_q](tf.constant(LOC, tf.float32), tf.constant(SCALE, tf.float32))
-  p = FAMILIES[of_p](tf.zeros(3), PRIOR)
-  num = 100_000
-  found = latents.kl_per_dimension(q, p, num).numpy()
-  error = 1e-4 if of_q == of_p else 4 * 5 / np.sqrt(num)
-  np.testing.assert_allclose(found, by_quadrature(of_q, of_p), rtol=1e-4, atol=error)
-  again = latents.kl_per_dimension(q, p, num).numpy()
-  np.testing.assert_array_equal(found, again)
-  other = latents.kl_per_dimension(q, p, num, seed=1).numpy()
-  assert np.array_equal(found, other) == (of_q == of_p)
-
-
-# A whole model: the exact one of modalities a and b.
-
-NUM = 7
+NUM = 7  # examples of the exact model of modalities a and b
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +74,7 @@ def test_examples_are_evenly_spread(pair, x):
 
 def test_traced_once_and_follows_the_weights(pair, x):
   look, model = latents.Latents(data(x)), pair.model()
-  with mock.patch.object(latents, "kl_per_dimension", wraps=latents.kl_per_dimension) as kl:
+  with mock.patch.object(inference, "kl_per_dimension", wraps=inference.kl_per_dimension) as kl:
     before = look(model)["latents/kl/a"]
     model.modalities["a"].encoder.set_weights(pair._encoder_weights("a", 1., 1., True))
     assert look(model)["latents/kl/a"] > before + 0.1

@@ -5,13 +5,13 @@ import hashlib
 import numpy as np
 import tensorflow as tf
 
+from tf_mmvae.batch import Batch, zeros_where_absent
+
 
 class Examples:
   """Examples held in memory and read by position.
 
-  A batch is three dicts `(x, y, mask)`: `x` the modalities, `y` labels and the like, and `mask`
-  {modality: bool [B]} which examples have it. A modality that `mask` does not name is there for
-  all; `mask` is {} where nothing is absent. Absent observations are zeros in `x`.
+  Batches are `Batch`es, in which absent observations are zeros.
 
   Args:
     name: the data set's name, for messages.
@@ -35,18 +35,18 @@ class Examples:
     self._read = read
 
   def read(self, positions):
-    """The examples at positions, int64 [B]: `(x, y, mask)`.
+    """The examples at positions, int64 [B]: `Batch`.
 
     Raises:
       ValueError: the mask names what `x` does not hold.
     """
-    x, y, *mask = self._read(positions)
-    mask = mask[0] if mask else {}
+    x, y, mask = batch = Batch(*self._read(positions))
     if unknown := sorted(set(mask) - set(x)):
       raise ValueError(
         f"data set '{self.name}': a mask of {unknown}, but the modalities are {sorted(x)}"
       )
-    return {**x, **{name: _zeros_unless(here, x[name]) for name, here in mask.items()}}, y, mask
+    there = {name: zeros_where_absent(x[name], present) for name, present in mask.items()}
+    return batch._replace(x={**x, **there})
 
   def shuffled_batches(self, batch_size, seed, first_step=0, num_shares=1, shares=range(1)):
     """Every example once an epoch in a new order, without end.
@@ -63,7 +63,7 @@ class Examples:
       shares: a range of these parts, which come one after the other; others are not read.
 
     Returns:
-      An infinite `tf.data.Dataset` of `(x, y, mask)`, each tensor [B / num_shares, ...].
+      An infinite `tf.data.Dataset` of `Batch`, each tensor [B / num_shares, ...].
 
     Raises:
       ValueError: `batch_size` is below 1 or no multiple of `num_shares`, or `first_step` below 0.
@@ -88,10 +88,11 @@ class Examples:
         max_index=tf.constant(self.num_examples - 1, tf.int64),
         rounds=8,  # with the 4 of `index_shuffle`, neighbours stay at nearly equal distances
       )
-      x, y, mask = self.read(position)
-      if self.augment is not None:
-        x = self.augment(x, tf.stack([tf.fill([size], tf.cast(seed, tf.int64)), i], -1))
-      return x, y, mask
+      batch = self.read(position)
+      if self.augment is None:
+        return batch
+      seeds = tf.stack([tf.fill([size], tf.cast(seed, tf.int64)), i], -1)
+      return batch._replace(x=self.augment(batch.x, seeds))
 
     return _read_batches(tf.data.Dataset.counter(first_step * len(shares)), read)
 
@@ -102,7 +103,7 @@ class Examples:
       batch_size: examples a batch, B.
 
     Returns:
-      A finite `tf.data.Dataset` of `(x, y, mask)`, each tensor [B, ...]; the last batch may be
+      A finite `tf.data.Dataset` of `Batch`, each tensor [B, ...]; the last batch may be
       smaller.
 
     Raises:
@@ -210,12 +211,6 @@ def _captions_per_image(name, images, captions):
       f"got {min(counts)} to {max(counts)}"
     )
   return counts.pop()
-
-
-def _zeros_unless(present, x):
-  """x [B, ...] with zeros where present [B] is false."""
-  present = tf.reshape(present, [-1] + [1] * (x.shape.rank - 1))
-  return tf.where(present, x, tf.zeros_like(x))
 
 
 def on_cpu(values, dtype=None):

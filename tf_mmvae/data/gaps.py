@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
+from tf_mmvae.batch import COMPLETE
 from tf_mmvae.data.examples import Examples, on_cpu
 
 
@@ -41,12 +42,9 @@ def with_gaps(examples, missing, seed=0, complete_only=False, complete_times=1):
   tables = {name: on_cpu(values) for name, values in present.items()}
 
   def read(i):
-    x, y, mask = examples.read(i)
-    mask = dict(mask)
-    for name, table in tables.items():
-      here = tf.gather(table, i)  # [B]
-      mask[name] = here & mask[name] if name in mask else here
-    return x, y, mask
+    batch = examples.read(i)
+    kept = {name: tf.gather(table, i) & batch.present(name) for name, table in tables.items()}
+    return batch._replace(mask={**batch.mask, **kept})
 
   made = Examples(examples.name, examples.num_examples, read, examples.augment)
   if complete_only:
@@ -69,11 +67,12 @@ def complete(examples):
   if not indices.size:
     raise ValueError(f"data set '{examples.name}': no example is complete: take less away")
   chosen = examples.subset(indices)
-  return Examples(chosen.name, chosen.num_examples, lambda i: chosen.read(i)[:2], chosen.augment)
+  return Examples(chosen.name, chosen.num_examples,
+                  lambda i: chosen.read(i)._replace(mask=COMPLETE), chosen.augment)
 
 
 def _check(examples, missing, seed):
-  names = sorted(examples.batches(1).element_spec[0])
+  names = sorted(examples.batches(1).element_spec.x)
   if unknown := sorted(set(missing) - set(names)):
     raise ValueError(
       f"data set '{examples.name}': gaps in {unknown}, but the modalities are {names}: "
@@ -99,12 +98,12 @@ def _uniform(seed, name, num):
 
 def _presence(examples, quantifier):
   """Which examples have all of their modalities, or any: bool [N]."""
-  x_spec, _, mask_spec = examples.batches(1).element_spec
-  always_there = set(x_spec) - set(mask_spec)
-  if not mask_spec or quantifier is any and always_there:
+  spec = examples.batches(1).element_spec
+  always_there = set(spec.x) - set(spec.mask)
+  if not spec.mask or quantifier is any and always_there:
     return np.ones(examples.num_examples, bool)
   # Only the masks are read: what else `read` computes is pruned.
   positions = tf.data.Dataset.range(examples.num_examples).batch(4096)
-  masks = list(positions.map(lambda i: examples.read(i)[2]).as_numpy_iterator())
-  columns = [np.concatenate([mask[name] for mask in masks]) for name in mask_spec]
+  masks = list(positions.map(lambda i: examples.read(i).mask).as_numpy_iterator())
+  columns = [np.concatenate([mask[name] for mask in masks]) for name in spec.mask]
   return np.logical_or.reduce(columns) if quantifier is any else np.logical_and.reduce(columns)

@@ -2,10 +2,13 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from PIL import Image
 
-from tf_mmvae.views.drawing import draw_table
+from tf_mmvae.generation.observations import Kind
+from tf_mmvae.views.drawing import Cell, draw_table
 
 ROWS_A_PAGE = 10  # an interpolation of 8 points and its ends
 
@@ -20,7 +23,8 @@ class Answers:
   What is there under these names is replaced, but for the files that the model was given.
   """
 
-  def __init__(self, directory, title, kinds, given=()):
+  def __init__(self, directory: str, title: str, kinds: Mapping[str, Kind],
+               given: Sequence[str] = ()):
     """`kinds`: {modality: a kind of `observations`}; `given`: paths that stay as they are."""
     os.makedirs(directory, exist_ok=True)
     self._directory, self._title, self._kinds = directory, title, kinds
@@ -28,7 +32,7 @@ class Answers:
     self._rows, self._pages = [], []
     self._lines, self._begun = self._free(f"{title}.jsonl"), False
 
-  def keep(self, modality, observation, name, **facts):
+  def keep(self, modality: str, observation: np.ndarray, name: str, **facts) -> Cell:
     """Writes one observation [*shape] of a modality down; returns it as a cell of a table."""
     kind = self._kinds[modality]
     said = {**facts, "modality": modality}
@@ -43,13 +47,13 @@ class Answers:
     self._begun = True
     return kind.cell(observation)
 
-  def row(self, cells):
+  def row(self, cells: Mapping[str, Cell]) -> None:
     """Adds a row {title: cell} to the table; all rows have the same titles."""
     self._rows.append(cells)
     if len(self._rows) == ROWS_A_PAGE:
       self._draw()
 
-  def finish(self):
+  def finish(self) -> list[str]:
     """Writes what is left; returns the paths of the pages and of the JSON lines, where any are."""
     if self._rows:
       self._draw()
@@ -67,5 +71,5 @@ class Answers:
   def _free(self, name):
     path = os.path.join(self._directory, name)
     if os.path.realpath(path) in self._given:
-      raise ValueError(f"{path} is an input and would be overwritten: give another --out")
+      raise ValueError(f"{path} is an input and would be overwritten: give another directory")
     return path

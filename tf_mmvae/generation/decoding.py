@@ -1,14 +1,19 @@
 """What a trained model says when it is asked: other modalities, ranked captions, and ways in z."""
 
+from collections.abc import Collection, Mapping
+
 import tensorflow as tf
 
 from tf_mmvae import inference
 from tf_mmvae.distributions import SentenceDistribution
+from tf_mmvae.model import MultimodalVAE
 
 DECODINGS = ("greedy", "sampled", "beam")
 
 
-def decode(model, z, seed, names=None, decoding="greedy", beam_size=5):
+def decode(model: MultimodalVAE, z: tf.Tensor, seed: tf.Tensor,
+           names: Collection[str] | None = None, decoding: str = "greedy",
+           beam_size: int = 5) -> dict[str, tf.Tensor]:
   """An observation of each modality given z; only sentences are decoded in more than one way.
 
   Args:
@@ -41,7 +46,8 @@ def decode(model, z, seed, names=None, decoding="greedy", beam_size=5):
   return decoded
 
 
-def translate(model, x, name, num, seed, **decoding):
+def translate(model: MultimodalVAE, x: Mapping[str, tf.Tensor], name: str, num: int,
+              seed: tf.Tensor, **decoding) -> tf.Tensor:
   """Observations of one modality, each from a z of its own, drawn from q(z | x).
 
   Args:
@@ -59,7 +65,9 @@ def translate(model, x, name, num, seed, **decoding):
   return decode(model, z, seed, [name], **decoding)[name]
 
 
-def captions(model, x, name, num, seed, decoding="greedy", beam_size=5, num_latents=32):
+def captions(model: MultimodalVAE, x: Mapping[str, tf.Tensor], name: str, num: int, seed: tf.Tensor,
+             decoding: str = "greedy", beam_size: int = 5,
+             num_latents: int = 32) -> tuple[tf.Tensor, tf.Tensor]:
   """The best sentences that the model writes for one example, in order.
 
   Twice as many as asked for, and at least 8, are written, each from a sample of q(z | x) of its own
@@ -100,7 +108,7 @@ def captions(model, x, name, num, seed, decoding="greedy", beam_size=5, num_late
   return tf.gather(words, best), tf.gather(nats, best)
 
 
-def log_predictive(model, name, x, z):
+def log_predictive(model: MultimodalVAE, name: str, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
   """log of the mean of p(x_m | z) over samples of z, the same for all x_m.
 
   Its exponential is an unbiased estimate of E_q[p(x_m | z)] for z drawn from q independently of x.
@@ -121,7 +129,8 @@ def log_predictive(model, name, x, z):
   return tf.map_fn(of_one, x, fn_output_signature=z.dtype)
 
 
-def interpolate(model, first, last, num):
+def interpolate(model: MultimodalVAE, first: Mapping[str, tf.Tensor], last: Mapping[str, tf.Tensor],
+                num: int) -> tf.Tensor:
   """Points on the straight line between the means of two posteriors.
 
   Means and not samples, so that the line depends on nothing but its ends.

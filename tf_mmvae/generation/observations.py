@@ -2,12 +2,16 @@
 
 import pathlib
 import re
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from tf_mmvae import arrays, pictures
+from tf_mmvae.modality import Modality
+from tf_mmvae.views.drawing import Cell
+from tf_mmvae.views.viewers import Viewer
 
 
 class Source(NamedTuple):
@@ -17,7 +21,8 @@ class Source(NamedTuple):
   value: str  # the path of a file, or the text
 
 
-def kind_of(modality, tokenizers, viewers=None):
+def kind_of(modality: Modality, tokenizers: Mapping[str, Any],
+            viewers: Mapping[str, Viewer] | None = None) -> "Kind":
   """What handles the observations of a modality: `Words`, `Pictures` or `Arrays`.
 
   Words are those with a tokenizer in {modality: tokenizer}; pictures are float [H, W, 1 or 3].
@@ -37,11 +42,11 @@ class Words:
 
   suffix = None  # they need no file
 
-  def __init__(self, tokenizer):
+  def __init__(self, tokenizer: Any):
     """`tokenizer`: object with `encode`, `decode`, `split`, `words` and `length`."""
     self._tokenizer = tokenizer
 
-  def sources(self, value):
+  def sources(self, value: str) -> list[Source]:
     """[Source] of a text, or of each line of `@file.txt` that is not blank.
 
     Raises:
@@ -61,13 +66,13 @@ class Words:
       raise ValueError(f"{path} holds no text: expected one sentence a line")
     return found
 
-  def read(self, text):
+  def read(self, text: str) -> np.ndarray:
     """Word ids, int32 [L]; raises ValueError for a text without words."""
     if not self._tokenizer.split(text):
       raise ValueError("the text is empty: give at least a word")
     return self._tokenizer.encode(text).numpy()
 
-  def note(self, text):
+  def note(self, text: str) -> str:
     """What of a text the model does not see, as a sentence, or ""."""
     words, read = self._tokenizer.split(text), self._tokenizer.length - 1
     unknown = [f"'{word}'" for word in dict.fromkeys(words) if word not in self._tokenizer.words]
@@ -75,7 +80,7 @@ class Words:
     said += [f"it reads the first {read} words of {len(words)}"] if len(words) > read else []
     return " and ".join(said)
 
-  def cell(self, ids, given=False):
+  def cell(self, ids: np.ndarray, given: bool = False) -> str:
     """As `drawing.draw_table` takes it."""
     del given
     return self._tokenizer.decode(ids).numpy().decode("utf-8", "replace")
@@ -120,10 +125,10 @@ class Pictures(_Files):
   suffix = ".png"
   suffixes = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
-  def __init__(self, shape):
+  def __init__(self, shape: Sequence[int]):
     self._height, self._width, self._channels = shape
 
-  def read(self, path):
+  def read(self, path: str) -> np.ndarray:
     """float32 [H, W, C]: the whole picture, turned as its EXIF data say and resized by Lanczos.
 
     Raises:
@@ -131,7 +136,7 @@ class Pictures(_Files):
     """
     return pictures.read(path, (self._height, self._width, self._channels)).astype(np.float32) / 255
 
-  def save(self, observation, path):
+  def save(self, observation: np.ndarray, path: str) -> None:
     """Writes a picture as PNG."""
     pixels = np.clip(observation * 255 + 0.5, 0, 255).astype(np.uint8)
     Image.fromarray(pixels if self._channels == 3 else pixels[..., 0]).save(path)
@@ -143,18 +148,18 @@ class Arrays(_Files):
   suffix = ".npy"
   suffixes = (".npy",)
 
-  def __init__(self, shape, dtype, viewer=None):
+  def __init__(self, shape: Sequence[int], dtype: type, viewer: Viewer | None = None):
     self._shape, self._dtype, self._viewer = shape, dtype, viewer
 
-  def read(self, path):
+  def read(self, path: str) -> np.ndarray:
     """An array of the modality's shape; raises ValueError for another, or one with NaN."""
     return arrays.read(path, self._shape, self._dtype)
 
-  def save(self, observation, path):
+  def save(self, observation: np.ndarray, path: str) -> None:
     """Writes an array."""
     np.save(path, observation)
 
-  def cell(self, observation, given=False):
+  def cell(self, observation: np.ndarray, given: bool = False) -> Cell:
     """As `drawing.draw_table` takes it: a float vector is drawn, others are written.
 
     A viewer decides for itself; `given` tells it that this is data, and not what a model made.
@@ -166,6 +171,9 @@ class Arrays(_Files):
     return np.array2string(observation, precision=3, threshold=20)
 
 
-def file_name(text):
+Kind = Words | Pictures | Arrays
+
+
+def file_name(text: str) -> str:
   """A text as part of a file's name: letters, numbers, dots and dashes, at most 60."""
   return re.sub(r"[^\w.]+", "-", text).strip("-.")[:60] or "text"

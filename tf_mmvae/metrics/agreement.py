@@ -1,13 +1,19 @@
 """How often what was generated has the attributes that it should have: coherence."""
 
 import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
+from tf_mmvae.batch import Dataset
 from tf_mmvae.metrics import generated
-from tf_mmvae.metrics.densities import PriorSource
+from tf_mmvae.metrics.densities import PriorSource, Source
 from tf_mmvae.metrics.findings import Findings, Table
 from tf_mmvae.metrics.means import mean_and_error
+from tf_mmvae.model import MultimodalVAE
+
+Reader = Callable[[np.ndarray], Mapping[str, np.ndarray]]  # observations -> {attribute: int [N]}
 
 SURE = 0.95  # a reader that is right less often on true data is noted beside its figures
 
@@ -30,8 +36,10 @@ class Agreement:
 
   title = "Cross and joint generation: coherence"
 
-  def __init__(self, readers, tokenizers=None, num_examples=None, num_prior=None, batch_size=100,
-               seed=0, groups=None, sources=None):
+  def __init__(self, readers: Mapping[str, Reader], tokenizers: Mapping[str, Any] | None = None,
+               num_examples: int | None = None, num_prior: int | None = None, batch_size: int = 100,
+               seed: int = 0, groups: str | None = None,
+               sources: Mapping[str, Source] | None = None):
     """Sets the readers.
 
     Args:
@@ -51,12 +59,12 @@ class Agreement:
     self._batch_size, self._seed, self._groups = batch_size, seed, groups
     self._sources = sources or {"prior": PriorSource()}
 
-  def check(self, model):
+  def check(self, model: MultimodalVAE) -> None:
     """Raises ValueError for readers or tokenizers of modalities that the model does not have."""
     model.check_names(self._readers, "Agreement's readers")
     model.check_names(self._tokenizers, "Agreement's tokenizers")
 
-  def __call__(self, model, dataset):
+  def __call__(self, model: MultimodalVAE, dataset: Dataset) -> Findings:
     """Shares as `Findings`.
 
     Figures are "image_to_sentence/colour", and of it "/chance/colour", "/ceiling/colour",
@@ -66,8 +74,7 @@ class Agreement:
     """
     dataset = dataset.spread(self._num_examples)
     num = dataset.num_examples
-    translated, true, labels, mask = self._translate(model, dataset)
-    present = {name: mask.get(name, np.ones(num, bool)) for name in model.modalities}
+    translated, true, labels, present = self._translate(model, dataset)
     truth = {name: self._read(name, true[name], present[name]) for name in self._readers}
     order = np.random.default_rng(self._seed).permutation(num)
     other = np.roll(order, 1)[np.argsort(order)]  # never the example itself, if there is another
@@ -203,24 +210,25 @@ class Agreement:
     return found
 
   def _translate(self, model, dataset):
-    """{(sources, target): observations}, {target: true ones}, labels and masks, each of [N]."""
-    names = [m.name for m in model.present(dataset.batches(1).element_spec[0])]
+    """{(sources, target): observations}, {target: true ones}, labels, and which examples have
+    each modality; all of [N]."""
+    names = [m.name for m in model.present(dataset.batches(1).element_spec.x)]
     pairs = [(sources, target) for size in range(1, len(names))
              for sources in itertools.combinations(names, size)
              for target in self._readers if target not in sources]
-    translated, true, labels, masks = {}, {}, {}, {}
-    for x, y, mask, made in generated.translated(
+    translated, true, labels, present = {}, {}, {}, {}
+    for batch, made in generated.translated(
         model, dataset, pairs, self._batch_size, self._seed):
-      for name, value in mask.items():
-        masks.setdefault(name, []).append(value.numpy())
+      for name in names:
+        present.setdefault(name, []).append(batch.present(name).numpy())
       for target in self._readers:
-        true.setdefault(target, []).append(self._shown(target, x[target]))
-      for name, value in y.items():
+        true.setdefault(target, []).append(self._shown(target, batch.x[target]))
+      for name, value in batch.y.items():
         labels.setdefault(name, []).append(value.numpy())
       for pair, value in made.items():
         translated.setdefault(pair, []).append(self._shown(pair[1], value))
     return tuple({k: np.concatenate(v) for k, v in d.items()}
-                 for d in (translated, true, labels, masks))
+                 for d in (translated, true, labels, present))
 
   def _shown(self, target, value):
     if target in self._tokenizers:

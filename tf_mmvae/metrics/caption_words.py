@@ -1,11 +1,16 @@
 """Whether captions made of a picture say what people say of it: words of attributes."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from gensim.utils import tokenize
 
+from tf_mmvae.batch import Dataset
 from tf_mmvae.metrics import generated
 from tf_mmvae.metrics.findings import Findings, Table
 from tf_mmvae.metrics.means import mean_and_error
+from tf_mmvae.model import MultimodalVAE
 
 # Colours, sizes and shapes, as people name them of birds; words of one string are one attribute.
 WORDS = (
@@ -28,8 +33,9 @@ class CaptionWords:
 
   title = "Cross generation: words of attributes"
 
-  def __init__(self, sentence, tokenizers, groups="image_index", caption_label="caption",
-               words=WORDS, num_examples=1000, batch_size=100, seed=0):
+  def __init__(self, sentence: str, tokenizers: Mapping[str, Any], groups: str = "image_index",
+               caption_label: str = "caption", words: Sequence[str] = WORDS,
+               num_examples: int | None = 1000, batch_size: int = 100, seed: int = 0):
     """Sets what is read.
 
     Args:
@@ -47,13 +53,13 @@ class CaptionWords:
     self._attribute = {word: said.split()[0] for said in words for word in said.split()}
     self._num_examples, self._batch_size, self._seed = num_examples, batch_size, seed
 
-  def check(self, model):
+  def check(self, model: MultimodalVAE) -> None:
     """Raises ValueError for a sentence that the model lacks, or that no tokenizer reads."""
     model.check_names([self._sentence, *self._tokenizers], "CaptionWords")
     if self._sentence not in self._tokenizers:
       raise ValueError(f"CaptionWords: '{self._sentence}' has no tokenizer: give one")
 
-  def __call__(self, model, dataset):
+  def __call__(self, model: MultimodalVAE, dataset: Dataset) -> Findings:
     """Shares and numbers of words.
 
     Returns:
@@ -79,37 +85,36 @@ class CaptionWords:
         figures[f"{name}/words"] = mean_and_error(counts, groups)
     return Findings(figures, self._tables(figures))
 
-  def attributes(self, caption):
+  def attributes(self, caption: str | bytes) -> set[str]:
     """The set of attributes that a caption names; its words are looked up in lower case."""
     return {self._attribute[word] for word in words_of(caption) if word in self._attribute}
 
   def _said_of_pictures(self, dataset):
     """{group: sets of attributes, one a caption}, and {group: another one} where there is one."""
     by_group = {}
-    for _, y, mask in dataset.batches(self._batch_size):
-      for row in _rows(mask, [self._sentence], len(y[self._groups])):
-        by_group.setdefault(y[self._groups].numpy()[row], []).append(
-            self.attributes(y[self._caption_label].numpy()[row]))
+    for batch in dataset.batches(self._batch_size):
+      for row in np.flatnonzero(batch.present(self._sentence)):
+        by_group.setdefault(batch.y[self._groups].numpy()[row], []).append(
+            self.attributes(batch.y[self._caption_label].numpy()[row]))
     order = np.random.default_rng(self._seed).permutation(list(by_group))
     others = dict(zip(order, np.roll(order, 1), strict=True)) if len(order) > 1 else {}
     return by_group, others
 
   def _captions(self, model, dataset):
     """Yields (group, true attributes, {source: attributes}) for every example with a sentence."""
-    x_spec = dataset.batches(1).element_spec[0]
+    x_spec = dataset.batches(1).element_spec.x
     sources = [m.name for m in model.present(x_spec) if m.name != self._sentence]
     pairs = [((source,), self._sentence) for source in sources]
-    for _, y, mask, made in generated.translated(
+    for batch, made in generated.translated(
         model, dataset, pairs, self._batch_size, self._seed):
-      num = len(y[self._groups])
       texts = {source: self._tokenizers[self._sentence].decode(
           made[(source,), self._sentence]).numpy() for source in sources}
-      has = {source: set(_rows(mask, [source], num)) for source in sources}
-      for row in _rows(mask, [self._sentence], num):
-        yield (y[self._groups].numpy()[row],
-               self.attributes(y[self._caption_label].numpy()[row]),
+      has = {source: batch.present(source).numpy() for source in sources}
+      for row in np.flatnonzero(batch.present(self._sentence)):
+        yield (batch.y[self._groups].numpy()[row],
+               self.attributes(batch.y[self._caption_label].numpy()[row]),
                {source: self.attributes(texts[source][row])
-                for source in sources if row in has[source]})
+                for source in sources if has[source][row]})
 
   def _note(self, values, name, caption, others, group):
     """Adds (number of attributes, share that some of the others name, group) of a caption."""
@@ -133,13 +138,7 @@ class CaptionWords:
         better={"precision": "high"}),)
 
 
-def words_of(text):
+def words_of(text: str | bytes) -> list[str]:
   """The words of a text, str or bytes, in lower case, without numbers and unknown words."""
   text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
   return list(tokenize(text.replace("<unknown>", " "), lowercase=True))
-
-
-def _rows(mask, names, num):
-  """The rows that have all of some modalities, a list of ints."""
-  return np.flatnonzero(np.logical_and.reduce(
-      [np.ones(num, bool), *(mask[name].numpy() for name in names if name in mask)])).tolist()

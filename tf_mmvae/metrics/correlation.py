@@ -2,17 +2,22 @@
 
 import collections
 import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse
 from gensim.models import FastText
 
+from tf_mmvae.batch import Dataset
 from tf_mmvae.metrics import generated
 from tf_mmvae.metrics.caption_words import words_of
+from tf_mmvae.metrics.densities import Source
 from tf_mmvae.metrics.findings import Findings, Table
 from tf_mmvae.metrics.means import mean_and_error
 from tf_mmvae.metrics.progress import progress
+from tf_mmvae.model import MultimodalVAE
 
 SMOOTHING = 0.001  # a of a / (a + p(word))
 RIDGE = 0.001  # of the mean variance
@@ -40,10 +45,13 @@ class Correlation:
 
   title = "Cross and joint generation: correlation of pictures and sentences"
 
-  def __init__(self, picture, sentence, train_data, features, tokenizers, sources,
-               num_pairs=10000, num_examples=1000, num_samples=1000, num_components=40,
-               num_seeds=5, embedding_dim=300, window=3, min_count=3, num_epochs=10,
-               batch_size=100, seed=0, groups=None):
+  def __init__(self, picture: str, sentence: str, train_data: Dataset,
+               features: Callable[[np.ndarray], np.ndarray] | None, tokenizers: Mapping[str, Any],
+               sources: Mapping[str, Source], num_pairs: int = 10000,
+               num_examples: int | None = 1000, num_samples: int = 1000, num_components: int = 40,
+               num_seeds: int = 5, embedding_dim: int = 300, window: int = 3, min_count: int = 3,
+               num_epochs: int = 10, batch_size: int = 100, seed: int = 0,
+               groups: str | None = None):
     """Sets what is learnt and scored.
 
     Args:
@@ -71,13 +79,13 @@ class Correlation:
                       "epochs": num_epochs}
     self._batch_size, self._seed, self._groups = batch_size, seed, groups
 
-  def check(self, model):
+  def check(self, model: MultimodalVAE) -> None:
     """Raises ValueError for modalities that the model lacks, or a sentence without tokenizer."""
     model.check_names([self._picture, self._sentence, *self._tokenizers], "Correlation")
     if self._sentence not in self._tokenizers:
       raise ValueError(f"Correlation: '{self._sentence}' has no tokenizer: give one")
 
-  def __call__(self, model, dataset):
+  def __call__(self, model: MultimodalVAE, dataset: Dataset) -> Findings:
     """Scores and their ratios to that of true pairs.
 
     Returns:
@@ -108,14 +116,14 @@ class Correlation:
   def _learnt_from(self):
     """The words of all training captions, and features [N, F] and captions of some pairs."""
     def captions(batch):
-      return self._texts(batch[0][self._sentence])[self._both(batch)]
+      return self._texts(batch.x[self._sentence])[self._both(batch)]
 
     corpus = [words_of(text) for batch in progress(
         self._train_data.batches(500), "captions") for text in captions(batch)]
     features, texts = [], []
     some = self._train_data.spread(self._num_pairs)
     for batch in progress(some.batches(self._batch_size), "features"):
-      features.append(self._features(batch[0][self._picture].numpy())[self._both(batch)])
+      features.append(self._features(batch.x[self._picture].numpy())[self._both(batch)])
       texts += list(captions(batch))
     return corpus, np.concatenate(features), texts
 
@@ -126,11 +134,11 @@ class Correlation:
     to_sentence = (self._picture,), self._sentence
     to_picture = (self._sentence,), self._picture
     columns = [[], [], [], [], []]
-    for x, y, mask, made in generated.translated(
+    for batch, made in generated.translated(
         model, dataset.subset(order[:self._num_examples]), [to_sentence, to_picture],
         self._batch_size, self._seed):
-      rows = self._both((x, y, mask))
-      groups = y[self._groups].numpy() if self._groups else (
+      x, rows = batch.x, self._both(batch)
+      groups = batch.y[self._groups].numpy() if self._groups else (
           sum(map(len, columns[-1])) + np.arange(len(rows)))
       for column, values in zip(columns, (
           self._features(x[self._picture].numpy()), self._texts(x[self._sentence]),
@@ -162,9 +170,7 @@ class Correlation:
 
   def _both(self, batch):
     """Which examples have picture and sentence: bool [B]."""
-    x, _, mask = batch
-    return np.logical_and.reduce([np.ones(len(x[self._sentence]), bool), *(
-        mask[name].numpy() for name in (self._picture, self._sentence) if name in mask)])
+    return (batch.present(self._picture) & batch.present(self._sentence)).numpy()
 
   def _findings(self, scores, groups, num_components):
     """scores: {pair: cosines [seeds, N]}."""
@@ -217,14 +223,15 @@ def _mean(cosines, groups):
   return value, float(error), num
 
 
-def word_weights(corpus, words):
+def word_weights(corpus: Sequence[Sequence[str]], words: Sequence[str]) -> np.ndarray:
   """a / (a + p(word)) of words by their frequency in a corpus, lists of words: float [V]."""
   counts = collections.Counter(word for of_text in corpus for word in of_text)
   frequency = np.array([counts[word] for word in words]) / max(counts.total(), 1)
   return SMOOTHING / (SMOOTHING + frequency)
 
 
-def bags_of_words(texts, words, weights):
+def bags_of_words(texts: Sequence[str | bytes], words: Sequence[str],
+                  weights: np.ndarray) -> scipy.sparse.csr_array:
   """The weight of each word over the number of words of its text: sparse [N, V].
 
   Args:
@@ -240,7 +247,8 @@ def bags_of_words(texts, words, weights):
   return scipy.sparse.csr_array((values, columns, ends), shape=(len(texts), len(words)))
 
 
-def word_vectors(corpus, words, seed, min_count=3, **settings):
+def word_vectors(corpus: Sequence[Sequence[str]], words: Sequence[str], seed: int,
+                 min_count: int = 3, **settings) -> np.ndarray:
   """FastText's vectors [V, vector_size] of words, the same for the same seed and corpus.
 
   Words that were not learnt have the vectors of their parts. Where no word of the corpus is as
@@ -253,12 +261,12 @@ def word_vectors(corpus, words, seed, min_count=3, **settings):
   return np.stack([vectors[word] for word in words])
 
 
-def first_component(vectors):
+def first_component(vectors: np.ndarray) -> np.ndarray:
   """The direction [F] of the largest second moment of vectors [N, F], of length 1."""
   return scipy.linalg.eigh(vectors.T @ vectors, subset_by_index=[vectors.shape[1] - 1] * 2)[1][:, 0]
 
 
-def without_component(vectors, bags):
+def without_component(vectors: np.ndarray, bags: scipy.sparse.csr_array) -> np.ndarray:
   """Vectors of words [V, F] less the first component of the sentences that they make.
 
   Sentences are sums of words, so theirs is gone as well. `bags`: [N, V] of the sentences.
@@ -270,7 +278,7 @@ def without_component(vectors, bags):
 class Whitened:
   """Observations [N, F] and what makes them uncorrelated, of almost unit variance."""
 
-  def __init__(self, values, ridge=RIDGE):
+  def __init__(self, values: np.ndarray, ridge: float = RIDGE):
     """`ridge`: added to the variances, in their mean; directions without variance are left out."""
     self.mean = values.mean(0)
     centred = values - self.mean
@@ -287,7 +295,7 @@ class Directions:
   The singular vectors of the covariance of both whitened (Hotelling 1936; with a ridge).
   """
 
-  def __init__(self, a, b, num):
+  def __init__(self, a: Whitened, b: Whitened, num: int):
     """`a`, `b`: `Whitened` of the same examples; there are at most `num` directions."""
     self._means = a.mean, b.mean
     left, self.correlations, right = np.linalg.svd(
@@ -295,12 +303,12 @@ class Directions:
     self.num = min(num, len(self.correlations))
     self._projections = a.projection @ left[:, :self.num], b.projection @ right[:self.num].T
 
-  def project(self, a, b):
+  def project(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Projections [N, num] of a [N, F] and of b [N, F'], less those of the means."""
     return tuple((values - mean) @ projection for values, mean, projection in zip(
         (a, b), self._means, self._projections, strict=True))
 
-  def cosines(self, a, b):
+  def cosines(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Of the projections of a [N, F] and b [N, F'], row by row: [N]."""
     a, b = self.project(a, b)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)

@@ -1,26 +1,37 @@
 """Where samples of z come from: the prior, or a density fitted to the aggregate posterior."""
 
 import weakref
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 from sklearn.mixture import GaussianMixture
 
-from tf_mmvae import inference, joint_posteriors
+from tf_mmvae import inference
+from tf_mmvae.batch import Dataset
 from tf_mmvae.metrics.findings import Findings, Table
 from tf_mmvae.metrics.means import mean_and_error
 from tf_mmvae.metrics.progress import progress
+from tf_mmvae.model import MultimodalVAE
 
 COMPONENTS = (1, 2, 5, 10, 20, 50, 100)
 FLOORS = (1., 0.1, 0.01, 0.001)  # of variances, in those of the prior
 _MAX_ITERATIONS = 200
 
 
+class Source(Protocol):
+  """Where samples of z come from."""
+
+  def sample(self, model: MultimodalVAE, num: int, seed: int) -> np.ndarray:
+    """z float32 [num, D]."""
+
+
 class PriorSource:
   """The prior p(z) as a source of samples."""
 
-  def sample(self, model, num, seed):
+  def sample(self, model: MultimodalVAE, num: int, seed: int) -> np.ndarray:
     """z float32 [num, D]; seed: an integer."""
     return inference.sample_prior(model, num, tf.constant([seed, 1], tf.int64)).numpy()
 
@@ -40,8 +51,9 @@ class AggregatePosterior:
 
   title = "Joint generation: how well the prior fits the latents"
 
-  def __init__(self, dataset, candidates=COMPONENTS, num_examples=5000, num_held_out=1000,
-               batch_size=100, seed=0, groups=None):
+  def __init__(self, dataset: Dataset, candidates: Sequence[int] = COMPONENTS,
+               num_examples: int = 5000, num_held_out: int = 1000, batch_size: int = 100,
+               seed: int = 0, groups: str | None = None):
     """Sets what it is fitted to.
 
     Args:
@@ -59,7 +71,7 @@ class AggregatePosterior:
     self._batch_size, self._seed, self._groups = batch_size, seed, groups
     self._fitted = weakref.WeakKeyDictionary()
 
-  def sample(self, model, num, seed):
+  def sample(self, model: MultimodalVAE, num: int, seed: int) -> np.ndarray:
     """z float32 [num, D]; seed: an integer."""
     mixture = self._fit(model)
     mixture.random_state = seed
@@ -68,12 +80,12 @@ class AggregatePosterior:
     loc, scale = _units(model)
     return (loc + scale * u).astype(np.float32)
 
-  def log_prob(self, model, z):
+  def log_prob(self, model: MultimodalVAE, z: np.ndarray) -> np.ndarray:
     """The fitted log-density in nats of z [N, D]: float [N]."""
     loc, scale = _units(model)
     return self._fit(model).score_samples((z - loc) / scale) - np.sum(np.log(scale))
 
-  def __call__(self, model, dataset):
+  def __call__(self, model: MultimodalVAE, dataset: Dataset) -> Findings:
     """Mean log-density of one posterior sample an example, in nats.
 
     Returns:
@@ -121,15 +133,12 @@ class AggregatePosterior:
     """One z of q(z | x) for each example that has anything [N, D], and its group."""
     @tf.function
     def encode(x, mask, i):
-      posterior = model.posterior(x, mask)
-      shape = [1, 1, posterior.batch_shape_tensor()[0], model.latent_dim]
-      noise = joint_posteriors.uniform_noise(shape, tf.stack([seed, i]))
-      z, _ = joint_posteriors.independent_sample(posterior, noise)
-      return z[0, 0], model.any_present(x, mask)
+      z = inference.sample_posterior(model, x, tf.stack([seed, i]), mask)
+      return z, model.any_present(x, mask)
 
     batches = dataset.batches(self._batch_size)
-    x_spec, _, mask_spec = batches.element_spec
-    encode = encode.get_concrete_function(x_spec, mask_spec, tf.TensorSpec([], tf.int32))
+    spec = batches.element_spec
+    encode = encode.get_concrete_function(spec.x, spec.mask, tf.TensorSpec([], tf.int32))
     samples, groups = [], []
     for i, (x, y, mask) in enumerate(progress(batches, "latents")):
       z, present = (value.numpy() for value in encode(x, mask, tf.constant(i)))
@@ -138,7 +147,8 @@ class AggregatePosterior:
     return np.concatenate(samples), groups or None
 
 
-def fitted_mixture(points, held_out, candidates=COMPONENTS, seed=0):
+def fitted_mixture(points: np.ndarray, held_out: np.ndarray, candidates: Sequence[int] = COMPONENTS,
+                   seed: int = 0) -> GaussianMixture:
   """The mixture of Gaussians under which other points have the highest mean log-density.
 
   Args:

@@ -4,16 +4,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+Figure = tuple[float, float, int]  # value, standard error, number of observations
+
 
 class Table(NamedTuple):
   """Figures in rows and columns, as a report shows them."""
 
   title: str
-  columns: list  # names
-  rows: dict  # {name: a figure, or None, a column}
+  columns: list[str]  # names
+  rows: dict[str, list[str | None]]  # {name: a figure, or None, a column}
   unit: str = ""  # "%" shows shares as per cent; "nats" and others stand in the title
   about: str = ""  # how to read it
-  better: dict = {}  # {column: "high" or "low"} of those that rank models
+  better: dict[str, str] = {}  # {column: "high" or "low"} of those that rank models
   detail: bool = False  # for a second look: folded in the report, and not on the terminal
 
 
@@ -31,8 +33,8 @@ class Findings(NamedTuple):
   Figures that stand in no table are kept all the same.
   """
 
-  figures: dict  # {figure: (value, standard error, number of observations)}
-  tables: tuple = ()
-  pictures: tuple = ()
-  notes: dict = {}  # {figure: what to know where it is read}
-  remarks: tuple = ()  # sentences about all of it
+  figures: dict[str, Figure]
+  tables: tuple[Table, ...] = ()
+  pictures: tuple[Picture, ...] = ()
+  notes: dict[str, str] = {}  # {figure: what to know where it is read}
+  remarks: tuple[str, ...] = ()  # sentences about all of it

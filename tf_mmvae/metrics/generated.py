@@ -1,12 +1,19 @@
 """What a model makes of data and of samples of z, a batch at a time."""
 
+from collections.abc import Iterator, Sequence
+
 import tensorflow as tf
 
 from tf_mmvae import inference
+from tf_mmvae.batch import Batch, Dataset
+from tf_mmvae.metrics.densities import Source
 from tf_mmvae.metrics.progress import progress
+from tf_mmvae.model import MultimodalVAE
 
 
-def translated(model, dataset, pairs, batch_size, seed):
+def translated(model: MultimodalVAE, dataset: Dataset, pairs: Sequence[tuple[tuple[str, ...], str]],
+               batch_size: int,
+               seed: int) -> Iterator[tuple[Batch, dict[tuple[tuple[str, ...], str], tf.Tensor]]]:
   """What is decoded from one sample of the sources' joint posterior, in the decoder's mode.
 
   Args:
@@ -17,21 +24,22 @@ def translated(model, dataset, pairs, batch_size, seed):
     seed: an integer, of the latent samples.
 
   Yields:
-    (x, y, mask, {(sources, target): [B, *shape]}) for every batch. What is made of an example
+    (`Batch`, {(sources, target): [B, *shape]}) for every batch. What is made of an example
     without one of the sources means nothing.
   """
   batches = dataset.batches(batch_size)
-  specs = batches.element_spec[0]
+  specs = batches.element_spec.x
   translators = {
       sources: _translator(model, [t for s, t in pairs if s == sources]).get_concrete_function(
           {name: specs[name] for name in sources}, tf.TensorSpec([2], tf.int64))
       for sources in dict.fromkeys(sources for sources, _ in pairs)}
-  for i, (x, y, mask) in enumerate(progress(batches, "translations")):
+  for i, batch in enumerate(progress(batches, "translations")):
     made = {}
     for sources, translator in translators.items():
-      found = translator({name: x[name] for name in sources}, tf.constant([seed, i], tf.int64))
+      given = {name: batch.x[name] for name in sources}
+      found = translator(given, tf.constant([seed, i], tf.int64))
       made.update({(sources, target): value for target, value in found.items()})
-    yield x, y, mask, made
+    yield batch, made
 
 
 def _translator(model, targets):
@@ -39,7 +47,8 @@ def _translator(model, targets):
       model, inference.sample_posterior(model, x, seed), targets))
 
 
-def decoded(model, source, num, names, batch_size, seed):
+def decoded(model: MultimodalVAE, source: Source, num: int, names: Sequence[str], batch_size: int,
+            seed: int) -> Iterator[dict[str, tf.Tensor]]:
   """What is decoded from samples of z, in the decoders' mode.
 
   Args:

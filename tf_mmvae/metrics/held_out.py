@@ -4,7 +4,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors, objectives
+from tf_mmvae.batch import Dataset
+from tf_mmvae.estimators import Estimator, SubsampledEstimator
+from tf_mmvae.metrics.findings import Figure
 from tf_mmvae.metrics.means import mean_and_error
+from tf_mmvae.model import MultimodalVAE
 
 
 class HeldOut:
@@ -14,8 +18,9 @@ class HeldOut:
   `elbo`, `iwae` and `iwae_tight` share their samples; E[iwae_tight] <= log p(x) (see `objectives`).
   """
 
-  def __init__(self, estimator, num_samples, num_examples=None, batch_size=None, seed=0,
-               groups=None):
+  def __init__(self, estimator: Estimator | SubsampledEstimator, num_samples: int,
+               num_examples: int | None = None, batch_size: int | None = None, seed: int = 0,
+               groups: str | None = None):
     """Sets how it is measured.
 
     Args:
@@ -31,7 +36,7 @@ class HeldOut:
     self._num_examples, self._seed, self._groups = num_examples, seed, groups
     self._batch_size = batch_size or min(32, max(1, 2000 // num_samples))
 
-  def __call__(self, model, dataset):
+  def __call__(self, model: MultimodalVAE, dataset: Dataset) -> dict[str, Figure]:
     """{name: (mean, standard error over examples, number of examples)}."""
     @tf.function
     def batch(x, mask, i):
@@ -46,8 +51,8 @@ class HeldOut:
       return values, model.any_present(x, mask)
 
     batches = dataset.spread(self._num_examples).batches(self._batch_size)
-    x_spec, _, mask_spec = batches.element_spec
-    batch = batch.get_concrete_function(x_spec, mask_spec, tf.TensorSpec([], tf.int32))
+    spec = batches.element_spec
+    batch = batch.get_concrete_function(spec.x, spec.mask, tf.TensorSpec([], tf.int32))
     values = {}
     groups = []
     for i, (x, y, mask) in enumerate(batches):

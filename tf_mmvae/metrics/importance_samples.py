@@ -1,21 +1,22 @@
 """Samples of the posteriors of all modalities and of each alone, scored as importance samples."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors
+from tf_mmvae.model import MultimodalVAE
 
 
 class Scored(NamedTuple):
   """Samples of a proposal q(z | sources) under the model: float64, in nats."""
 
   log_ratio: tf.Tensor  # [S, K, B], log p(z) - log q(z | sources)
-  log_px: dict  # {modality: [S, K, B]}
+  log_px: dict[str, tf.Tensor]  # {modality: [S, K, B]}
   log_pi: tf.Tensor  # [S, B]
 
-  def log_weights(self, names):
+  def log_weights(self, names: Sequence[str]) -> tf.Tensor:
     """Log importance weights, whose mean is p(x_names). -> [S, K, B]."""
     return self.log_ratio + sum(self.log_px[name] for name in names)
 
@@ -25,10 +26,11 @@ class Sampler:
 
   Every sample is decoded once, to all modalities. Where the first components of q(z | x_1..M) are
   those of single modalities, as in mixtures, the two share their samples; elsewhere they share
-  noise. A posterior of one modality must have one component.
+  noise. The fusion rule says which components there are. A posterior of one modality must have one.
   """
 
-  def __init__(self, model, x, num_samples, num_latents):
+  def __init__(self, model: MultimodalVAE, x: Mapping[str, Any], num_samples: int,
+               num_latents: int):
     """Traces what it computes.
 
     Args:
@@ -41,32 +43,28 @@ class Sampler:
     num_components = model.num_components(x)
     self._num_noise = max(num_components, len(x))
     self._latent_dim = model.latent_dim
-    shared = self._shares(model, x)
+    shared = _shares(model.joint_posterior, len(x))
     self._num_decoded = num_components + (0 if shared else len(x))
     self._score = tf.function(
         lambda x, noise: _score(model, x, noise, shared)).get_concrete_function(
             {name: model.modalities[name].spec for name in x},
             tf.TensorSpec([self._num_noise, None, None, model.latent_dim]))
 
-  def __call__(self, x, seed):
+  def __call__(self, x: Mapping[str, tf.Tensor], seed: Sequence[int]) -> dict[str, Scored]:
     """{"a+b": `Scored` of all modalities, "a": of one, ...} of a batch. seed: int [2]."""
-    noise = self._noise(x, self._num_samples, seed)
+    batch = next(iter(x.values())).shape[0]
+    # Of all K at once, so that it does not depend on how many are decoded at once.
+    noise = joint_posteriors.uniform_noise(
+        [self._num_noise, self._num_samples, batch, self._latent_dim], tf.constant(seed))
     step = max(1, self._num_latents // (self._num_decoded * noise.shape[2]))
     chunks = [self._score(x, noise[:, k:k + step]) for k in range(0, self._num_samples, step)]
     return {sources: _joined([chunk[sources] for chunk in chunks]) for sources in chunks[0]}
 
-  def _noise(self, x, num_samples, seed):
-    """Of all K at once, so that it does not depend on how many are decoded at once."""
-    batch = next(iter(x.values())).shape[0]
-    return joint_posteriors.uniform_noise(
-        [self._num_noise, num_samples, batch, self._latent_dim], tf.constant(seed))
 
-  def _shares(self, model, x):
-    """Whether samples of x_1..M are those of single modalities at equal noise."""
-    noise = self._noise(x, 1, [0, 0])
-    together = _sample(model.posterior(x), noise)
-    alone = tf.concat([_sample(q, noise[m:]) for m, q in enumerate(_alone(model, x).values())], 0)
-    return len(together) >= len(x) and np.allclose(together[:len(x)], alone, rtol=1e-4, atol=1e-6)
+def _shares(rule, num_modalities):
+  """Whether the first components of x_1..M are those of the single modalities."""
+  alone = [(m,) for m in range(num_modalities)]
+  return rule.subsets(num_modalities)[:num_modalities] == alone
 
 
 def _score(model, x, noise, shared):

@@ -3,12 +3,15 @@
 import functools
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tf_mmvae.batch import Dataset
+from tf_mmvae.metrics.findings import Figure
 from tf_mmvae.metrics.means import mean_and_error
 
 _BATCH = 500  # pictures looked at together
@@ -25,8 +28,10 @@ class Classifier:
   with filters (10, 20) and 50 hidden units it is theirs.
   """
 
-  def __init__(self, dataset, modality, label, num_classes, run_dir=None, filters=(32, 64),
-               hidden_units=128, num_steps=1200, batch_size=128, learning_rate=0.001, seed=0):
+  def __init__(self, dataset: Dataset, modality: str, label: str, num_classes: int,
+               run_dir: str | None = None, filters: Sequence[int] = (32, 64),
+               hidden_units: int = 128, num_steps: int = 1200, batch_size: int = 128,
+               learning_rate: float = 0.001, seed: int = 0):
     """Sets what it learns; nothing is read before the first call.
 
     Args:
@@ -49,24 +54,24 @@ class Classifier:
     self._learning_rate = learning_rate
     self._network = self._hidden = None
 
-  def __call__(self, pictures):
+  def __call__(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
     """float [N, H, W, C] -> {label: int [N]}."""
     logits = self._learnt().predict(pictures, _BATCH, verbose=0)
     return {self._label: np.argmax(logits, -1)}
 
-  def features(self, pictures):
+  def features(self, pictures: np.ndarray) -> np.ndarray:
     """What the hidden layer makes of pictures: float [N, H, W, C] -> float [N, hidden_units]."""
     if self._hidden is None:
       network = self._learnt()
       self._hidden = keras.Model(network.inputs, network.layers[-3].output)
     return self._hidden.predict(pictures, _BATCH, verbose=0)
 
-  def accuracy(self, dataset):
+  def accuracy(self, dataset: Dataset) -> Figure:
     """(share of the pictures of `Examples` whose class it tells, standard error, number)."""
     right = []
-    for x, y, mask in dataset.batches(_BATCH):
-      agrees = self(x[self._modality].numpy())[self._label] == y[self._label].numpy()
-      right.append(agrees[mask[self._modality].numpy()] if self._modality in mask else agrees)
+    for batch in dataset.batches(_BATCH):
+      agrees = self(batch.x[self._modality].numpy())[self._label] == batch.y[self._label].numpy()
+      right.append(agrees[batch.present(self._modality).numpy()])
     return mean_and_error(np.concatenate(right))
 
   def _learnt(self):
@@ -97,7 +102,7 @@ class Classifier:
             layers.Conv2D(n, 5, activation="relu"), layers.MaxPooling2D())]
         + [layers.Flatten(), layers.Dropout(0.5), layers.Dense(self._hidden_units, "relu"),
            layers.Dropout(0.5), layers.Dense(self._num_classes)])
-    network.build([None, *self._dataset.batches(1).element_spec[0][self._modality].shape[1:]])
+    network.build([None, *self._dataset.batches(1).element_spec.x[self._modality].shape[1:]])
     return network
 
   def _restored(self):
@@ -127,17 +132,18 @@ class Classifier:
       os.replace(unfinished, path)
     return network
 
-  def _lesson(self, x, y, mask):
+  def _lesson(self, batch):
     """(pictures, classes, weights): those that are absent teach nothing."""
-    weights = [tf.cast(mask[self._modality], tf.float32)] if self._modality in mask else []
-    return (x[self._modality], y[self._label], *weights)
+    weights = tf.cast(batch.present(self._modality), tf.float32)
+    return batch.x[self._modality], batch.y[self._label], weights
 
 
-def features_of(judge):
-  """The function `features` of a judge, for gin to hand on."""
+def features_of(judge: Classifier) -> Callable[[np.ndarray], np.ndarray]:
+  """The function `features` of a judge, where a function is to be called for it."""
   return judge.features
 
 
-def judges_of_views(num, classifier, name="view"):
+def judges_of_views(num: int, classifier: Callable[..., Classifier],
+                    name: str = "view") -> dict[str, Classifier]:
   """{"view0": a judge of its own, ...} for `modality.views`; classifier: function (modality)."""
   return {f"{name}{v}": classifier(modality=f"{name}{v}") for v in range(num)}

@@ -3,11 +3,13 @@
 import numpy as np
 import tensorflow as tf
 
+from tf_mmvae.batch import Dataset
+from tf_mmvae.inference import ACTIVE, means_and_kl
 from tf_mmvae.metrics.findings import Findings, Picture, Table
 from tf_mmvae.metrics.means import mean_and_error
 from tf_mmvae.metrics.progress import progress
+from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.views.drawing import draw_bars
-from tf_mmvae.views.latents import ACTIVE, means_and_kl
 
 _NUM_RESAMPLED = 200
 
@@ -21,7 +23,8 @@ class LatentUse:
 
   title = "Latent factorisation: how much each dimension holds"
 
-  def __init__(self, num_examples=None, batch_size=100, seed=0, groups=None):
+  def __init__(self, num_examples: int | None = None, batch_size: int = 100, seed: int = 0,
+               groups: str | None = None):
     """Sets how it is measured.
 
     Args:
@@ -33,7 +36,7 @@ class LatentUse:
     self._num_examples, self._batch_size = num_examples, batch_size
     self._seed, self._groups = seed, groups
 
-  def __call__(self, model, dataset):
+  def __call__(self, model: MultimodalVAE, dataset: Dataset) -> Findings:
     """`Findings`.
 
     Returns:
@@ -70,14 +73,14 @@ class LatentUse:
     encode = tf.function(lambda x: {
         name: kl for name, (_, kl) in means_and_kl(model, x).items()})
     batches = dataset.batches(self._batch_size)
-    encode = encode.get_concrete_function(batches.element_spec[0])
+    encode = encode.get_concrete_function(batches.element_spec.x)
     kls, groups = {}, {}
-    for x, y, mask in progress(batches, "latent use"):
-      for name, kl in encode(x).items():
-        here = mask[name].numpy() if name in mask else np.ones(len(kl), bool)
+    for batch in progress(batches, "latent use"):
+      for name, kl in encode(batch.x).items():
+        here = batch.present(name).numpy()
         kls.setdefault(name, []).append(kl.numpy()[here].astype(np.float64))
         if self._groups:
-          groups.setdefault(name, []).append(y[self._groups].numpy()[here])
+          groups.setdefault(name, []).append(batch.y[self._groups].numpy()[here])
     kls = {name: np.concatenate(kl) for name, kl in kls.items()}
     return {name: (kl, np.concatenate(groups[name]) if self._groups else None)
             for name, kl in kls.items() if len(kl)}

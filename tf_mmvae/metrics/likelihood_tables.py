@@ -1,14 +1,16 @@
 """The figures of `Likelihoods` as tables, and what they say."""
 
+from collections.abc import Sequence
+
 from tf_mmvae import objectives
-from tf_mmvae.metrics.findings import Findings, Table
+from tf_mmvae.metrics.findings import Figure, Findings, Table
 
 _SCALES = " Log-likelihoods compare at equal scale b of the likelihood alone."
 _FEW = 2  # effective samples
 _PRECISION = 2.0**-23  # of log p(x_m | z), a float32
 
 
-def findings(figures, names):
+def findings(figures: dict[str, Figure], names: Sequence[str]) -> Findings:
   """`Findings` of the figures of `Likelihoods` about modalities `names`."""
   notes = {figure: "an estimate of log p(x_m) with another modality's samples, not a conditional"
            for m in names for n in names if n != m for figure in [f"log_p_{m}/from_{n}"]}

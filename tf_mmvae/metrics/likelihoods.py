@@ -7,10 +7,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tf_mmvae import objectives
+from tf_mmvae.batch import Dataset
 from tf_mmvae.metrics import likelihood_tables
+from tf_mmvae.metrics.findings import Figure, Findings
 from tf_mmvae.metrics.importance_samples import Sampler
 from tf_mmvae.metrics.means import mean_and_error
 from tf_mmvae.metrics.progress import progress
+from tf_mmvae.model import MultimodalVAE
 
 tfd = tfp.distributions
 
@@ -41,8 +44,9 @@ class Likelihoods:
 
   title = "Synergy: likelihoods"
 
-  def __init__(self, num_samples=1000, num_examples=None, batch_size=None, seed=0, groups=None,
-               num_latents=500):
+  def __init__(self, num_samples: int = 1000, num_examples: int | None = None,
+               batch_size: int | None = None, seed: int = 0, groups: str | None = None,
+               num_latents: int = 500):
     """Sets how it is measured.
 
     Args:
@@ -63,10 +67,10 @@ class Likelihoods:
     self._batch_size = batch_size or min(32, max(1, 8000 // num_samples))
     self._seed, self._groups, self._num_latents = seed, groups, num_latents
 
-  def __call__(self, model, dataset):
+  def __call__(self, model: MultimodalVAE, dataset: Dataset) -> Findings:
     """`Findings`."""
     batches = dataset.spread(self._num_examples).batches(self._batch_size)
-    names = [m.name for m in model.present(batches.element_spec[0])]
+    names = [m.name for m in model.present(batches.element_spec.x)]
     figures = {}
     for figure, (values, groups) in self._values(model, names, batches).items():
       figures[figure] = mean_and_error(values, groups)
@@ -79,14 +83,15 @@ class Likelihoods:
   def _values(self, model, names, batches):
     """{figure: (values [N], groups [N] or None)} of the examples that have what it is about."""
     sampler, values, groups = None, {}, {}
-    for i, (x, y, mask) in enumerate(progress(batches, "likelihoods")):
-      x = {name: x[name] for name in names}
+    for i, batch in enumerate(progress(batches, "likelihoods")):
+      x = {name: batch.x[name] for name in names}
+      present = {name: batch.present(name).numpy() for name in names}
       sampler = sampler or Sampler(model, x, self._num_samples, self._num_latents)
       for figure, (about, value) in _estimates(sampler(x, [self._seed, i]), names).items():
-        has = np.logical_and.reduce(
-            [np.ones(value.shape, bool), *[mask[name] for name in about if name in mask]])
+        has = np.logical_and.reduce([present[name] for name in about])
         values.setdefault(figure, []).append(value.numpy()[has])
-        groups.setdefault(figure, []).append(y[self._groups].numpy()[has] if self._groups else [])
+        groups.setdefault(figure, []).append(
+            batch.y[self._groups].numpy()[has] if self._groups else [])
     return {figure: (np.concatenate(of), np.concatenate(groups[figure]) if self._groups else None)
             for figure, of in values.items()}
 
@@ -130,7 +135,7 @@ def _z_score(value, error, num):
   return (value / error, 1., num) if error > 0 else (float("nan"), float("nan"), num)
 
 
-def ceiling(model, name):
+def ceiling(model: MultimodalVAE, name: str) -> dict[str, Figure]:
   """What log p(x_m) cannot exceed, whatever the model has learnt: {figure: (value, 0, 1)}.
 
   It is log p(x_m | z) at its highest. {} for likelihoods of another kind, or whose scale is not

@@ -1,9 +1,12 @@
 """Means with their standard errors."""
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from tf_mmvae.metrics.findings import Figure
 
 
-def mean_and_error(values, groups=None):
+def mean_and_error(values: ArrayLike, groups: ArrayLike | None = None) -> Figure:
   """(mean, standard error, number of values) of values [N].
 
   Args:

@@ -1,12 +1,18 @@
 """How much pictures that a model makes are like true ones: Frechet distance and SSIM."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
+from tf_mmvae.batch import Dataset
 from tf_mmvae.metrics import generated
+from tf_mmvae.metrics.densities import Source
 from tf_mmvae.metrics.findings import Findings, Picture, Table
 from tf_mmvae.metrics.means import mean_and_error
+from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.views.drawing import draw_table
 
 _WINDOW = 11  # pixels, of SSIM
@@ -31,8 +37,10 @@ class PictureQuality:
   picture of another example. Its window is 11 pixels, or less for smaller pictures.
   """
 
-  def __init__(self, modality, features, sources, about="features", num_examples=5000,
-               num_bootstraps=20, batch_size=100, seed=0, groups=None):
+  def __init__(self, modality: str, features: Callable[[np.ndarray], np.ndarray] | None,
+               sources: Mapping[str, Source], about: str = "features",
+               num_examples: int | None = 5000, num_bootstraps: int = 20, batch_size: int = 100,
+               seed: int = 0, groups: str | None = None):
     """Sets what is measured.
 
     Args:
@@ -53,7 +61,7 @@ class PictureQuality:
     self._num_examples, self._num_bootstraps = num_examples, num_bootstraps
     self._batch_size, self._seed, self._groups = batch_size, seed, groups
 
-  def check(self, model):
+  def check(self, model: MultimodalVAE) -> None:
     """Raises ValueError for a modality that the model lacks, or that is no picture or vector."""
     model.check_names([self._modality], "PictureQuality")
     spec = model.modalities[self._modality].spec
@@ -61,7 +69,7 @@ class PictureQuality:
       raise ValueError(f"PictureQuality: expected pictures or vectors, but '{self._modality}' is "
                        f"{spec.dtype.name} {list(spec.shape[1:])}: name another modality")
 
-  def __call__(self, model, dataset):
+  def __call__(self, model: MultimodalVAE, dataset: Dataset) -> Findings:
     """Distances and similarities.
 
     Returns:
@@ -95,7 +103,7 @@ class PictureQuality:
 
   def _kinds(self, model, dataset):
     """{kind: sources} of what is made of data: from itself, from each other, from all others."""
-    names = [m.name for m in model.present(dataset.batches(1).element_spec[0])]
+    names = [m.name for m in model.present(dataset.batches(1).element_spec.x)]
     others = [name for name in names if name != self._modality]
     kinds = {"reconstruction": (self._modality,), **{f"from_{name}": (name,) for name in others}}
     if len(others) > 1:
@@ -106,12 +114,12 @@ class PictureQuality:
     """Features, similarities and rows that count, {name: [N, ...]}; and pictures to show."""
     values, shown = {}, {}
     pairs = [(sources, self._modality) for sources in kinds.values()]
-    for x, y, mask, made in generated.translated(
+    for batch, made in generated.translated(
         model, dataset, pairs, self._batch_size, self._seed):
-      true = x[self._modality].numpy()
-      here = {name: mask[name].numpy() if name in mask else np.ones(len(true), bool) for name in x}
+      true = batch.x[self._modality].numpy()
+      here = {name: batch.present(name).numpy() for name in batch.x}
       is_true = here[self._modality]
-      groups = (y[self._groups].numpy() if self._groups else
+      groups = (batch.y[self._groups].numpy() if self._groups else
                 np.arange(len(true)) + self._batch_size * len(values.get("groups", ())))
       of_batch = {"groups": groups, "true/rows": is_true, "true/features": self._features(true)}
       other = is_true & np.roll(is_true, 1) & (groups != np.roll(groups, 1))
@@ -198,7 +206,7 @@ class PictureQuality:
         f"Samples of {' and '.join(self._sources)} belong to no example."),)
 
 
-def frechet_distance(a, b):
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
   """Of two Gaussians with the means and covariances of a [N, F] and b [N', F].
 
   |mean - mean'|^2 + tr(C + C' - 2 (C C')^(1/2)) (Dowson and Landau 1982). The trace of the root is
@@ -216,7 +224,7 @@ def frechet_distance(a, b):
   return float(max(np.sum((means[0] - means[1])**2) + variances - 2 * root, 0.))
 
 
-def similarity(a, b):
+def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """SSIM of pictures [N, H, W, C] in [0, 1] with others, [N]."""
   return tf.image.ssim(tf.constant(a), tf.constant(b), 1.,
                        filter_size=min(_WINDOW, *a.shape[1:3])).numpy()
@@ -225,11 +233,11 @@ def similarity(a, b):
 class KerasFeatures:
   """Features of a network of `keras.applications`, for pictures of any size and grey ones."""
 
-  def __init__(self, extractor):
+  def __init__(self, extractor: Any):
     """`extractor`: object with `size`, function ([N, size, size, 3] in [0, 255]) -> [N, F]."""
     self._extractor = extractor
 
-  def __call__(self, pictures):
+  def __call__(self, pictures: np.ndarray) -> np.ndarray:
     """float [N, H, W, C] in [0, 1], C 1 or 3 -> float [N, F]."""
     size = [self._extractor.size] * 2
     pictures = tf.image.resize(tf.clip_by_value(pictures, 0., 1.), size, antialias=True) * 255.

@@ -1,5 +1,7 @@
 """What a linear classifier reads off the latents: latent factorisation."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 from sklearn.dummy import DummyClassifier
@@ -7,10 +9,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tf_mmvae import joint_posteriors
+from tf_mmvae import inference
+from tf_mmvae.batch import Dataset
 from tf_mmvae.metrics.findings import Findings, Table
 from tf_mmvae.metrics.means import mean_and_error
 from tf_mmvae.metrics.progress import progress
+from tf_mmvae.model import MultimodalVAE
 
 JOINT = "joint"
 
@@ -26,8 +30,9 @@ class Probe:
 
   title = "Latent factorisation: what can be read off the latents"
 
-  def __init__(self, train_data, labels, num_train=5000, num_test=None, batch_size=100, seed=0,
-               groups=None):
+  def __init__(self, train_data: Dataset, labels: Sequence[str], num_train: int | None = 5000,
+               num_test: int | None = None, batch_size: int = 100, seed: int = 0,
+               groups: str | None = None):
     """Sets what is probed.
 
     Args:
@@ -43,7 +48,7 @@ class Probe:
     self._num_train, self._num_test = num_train, num_test
     self._batch_size, self._seed, self._groups = batch_size, seed, groups
 
-  def __call__(self, model, dataset):
+  def __call__(self, model: MultimodalVAE, dataset: Dataset) -> Findings:
     """`Findings`, shares of the test examples with what a posterior needs, at most 1.
 
     Returns:
@@ -98,11 +103,11 @@ class Probe:
   def _encode(self, encode, dataset, labels, stream):
     """{"SOURCE/samples" and "/means": (z [n, D], rows int [n])}, {label: int [N]}."""
     batches = dataset.batches(self._batch_size)
-    x_spec, y_spec, mask_spec = batches.element_spec
-    if unknown := sorted(set(labels) - set(y_spec)):
+    spec = batches.element_spec
+    if unknown := sorted(set(labels) - set(spec.y)):
       raise ValueError(f"Probe's labels {unknown} are not in data set '{dataset.name}', which has "
-                       f"{sorted(y_spec)}: correct the names")
-    encode = encode.get_concrete_function(x_spec, mask_spec, tf.TensorSpec([2], tf.int64))
+                       f"{sorted(spec.y)}: correct the names")
+    encode = encode.get_concrete_function(spec.x, spec.mask, tf.TensorSpec([2], tf.int64))
     found, values, num = {}, {label: [] for label in labels}, 0
     for i, (x, y, mask) in enumerate(progress(batches, "latents to probe")):
       seed = tf.constant([self._seed, 2 * i + stream], tf.int64)
@@ -124,17 +129,9 @@ def _latents(model, x, mask, seed):
   subsets = {m.name: {m.name: x[m.name]} for m in model.present(x)}
   if len(subsets) > 1:
     subsets[JOINT] = x
-  return {source: (*_sample_and_mean(model, some, mask, seed), model.any_present(some, mask))
-          for source, some in subsets.items()}
-
-
-def _sample_and_mean(model, x, mask, seed):
-  """z [B, D] of the posterior of x, one sample an example, and the mean."""
-  posterior = model.posterior(x, {name: here for name, here in mask.items() if name in x})
-  shape = [1, 1, posterior.batch_shape_tensor()[0], model.latent_dim]
-  z, _ = joint_posteriors.independent_sample(
-      posterior, joint_posteriors.uniform_noise(shape, seed))
-  return z[0, 0], posterior.mean()
+  posteriors = {source: model.posterior(some, mask) for source, some in subsets.items()}
+  return {source: (inference.draw(q, 1, seed)[0], q.mean(), model.any_present(
+      subsets[source], mask)) for source, q in posteriors.items()}
 
 
 def _accuracy(classifier, fitted, asked, groups):

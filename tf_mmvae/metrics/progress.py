@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 
 import tqdm
 from absl import logging
@@ -9,7 +10,7 @@ from absl import logging
 _SECONDS = 60
 
 
-def progress(batches, what, total=None):
+def progress(batches: Iterable, what: str, total: int | None = None) -> Iterator:
   """Yields from `batches` and shows how many are done.
 
   Args:

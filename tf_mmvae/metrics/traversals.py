@@ -1,17 +1,22 @@
 """What each latent dimension moves: effects on every modality, and pictures of traversals."""
 
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tf_mmvae import inference
+from tf_mmvae.batch import Dataset
 from tf_mmvae.metrics.findings import Findings, Picture, Table
 from tf_mmvae.metrics.means import mean_and_error
 from tf_mmvae.metrics.progress import progress
+from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.views.drawing import draw_strip, draw_table, draw_words
 from tf_mmvae.views.panels import as_cells
+from tf_mmvae.views.viewers import Viewer
 
 tfd = tfp.distributions
 
@@ -38,8 +43,11 @@ class Traversals:
 
   title = "Latent factorisation: what each dimension moves"
 
-  def __init__(self, tokenizers=None, viewers=None, num_pairs=200, num_samples=4, threshold=0.01,
-               num_drawn=None, num_dimensions=8, num_steps=5, seed=0, groups=None):
+  def __init__(self, tokenizers: Mapping[str, Any] | None = None,
+               viewers: Mapping[str, Viewer] | None = None, num_pairs: int = 200,
+               num_samples: int = 4, threshold: float = 0.01, num_drawn: int | None = None,
+               num_dimensions: int = 8, num_steps: int = 5, seed: int = 0,
+               groups: str | None = None):
     """Sets what is measured and drawn.
 
     Args:
@@ -60,12 +68,12 @@ class Traversals:
     self._num_drawn, self._num_dimensions = num_drawn, num_dimensions
     self._num_steps, self._seed, self._groups = num_steps, seed, groups
 
-  def check(self, model):
+  def check(self, model: MultimodalVAE) -> None:
     """Raises ValueError for tokenizers or viewers of modalities that the model does not have."""
     model.check_names(self._tokenizers, "Traversals' tokenizers")
     model.check_names(self._viewers, "Traversals' viewers")
 
-  def __call__(self, model, dataset):
+  def __call__(self, model: MultimodalVAE, dataset: Dataset) -> Findings:
     """`Findings`.
 
     Returns:
@@ -100,14 +108,13 @@ class Traversals:
         m.name: model.posterior({m.name: x[m.name]}).mean() for m in model.present(x)})
     dataset = dataset.spread(2 * self._num_pairs)
     num, batches = dataset.num_examples, dataset.batches(100)
-    encode = encode.get_concrete_function(batches.element_spec[0])
+    encode = encode.get_concrete_function(batches.element_spec.x)
     means, has, groups = {}, {}, []
-    for x, y, mask in batches:
-      for name, mean in encode(x).items():
+    for batch in batches:
+      for name, mean in encode(batch.x).items():
         means.setdefault(name, []).append(mean.numpy())
-        has.setdefault(name, []).append(
-            mask[name].numpy() if name in mask else np.ones(len(mean), bool))
-      groups += list(y[self._groups].numpy()) if self._groups else []
+        has.setdefault(name, []).append(batch.present(name).numpy())
+      groups += list(batch.y[self._groups].numpy()) if self._groups else []
     means, has = ({name: np.concatenate(v) for name, v in d.items()} for d in (means, has))
     alone = np.unique(groups, return_index=True)[1] if groups else np.arange(num)
     order = np.random.default_rng(self._seed).permutation(alone)

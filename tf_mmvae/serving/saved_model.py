@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_mmvae import joint_posteriors
+from tf_mmvae import inference
 from tf_mmvae.model import MultimodalVAE
 
 
@@ -45,15 +45,15 @@ class Exporter:
   Decoded observations are the most probable ones given z, greedy for sentences.
   """
 
-  def __init__(self, tokenizers=None):
+  def __init__(self, tokenizers: Mapping[str, Any] | None = None):
     """`tokenizers`: {modality: object with `encode`, `decode` and `tables`} of those in words."""
     self.tokenizers = tokenizers or {}
 
-  def check(self, model):
+  def check(self, model: MultimodalVAE) -> None:
     """Raises ValueError if the tokenizers are of modalities that the model does not have."""
     model.check_names(self.tokenizers, "Exporter's tokenizers")
 
-  def __call__(self, model, directory):
+  def __call__(self, model: MultimodalVAE, directory: str | os.PathLike) -> None:
     """Writes the SavedModel to a directory, whole: if saving fails, the old one stays.
 
     Only raw variables, tables and functions are saved: the C++ loader takes no Keras objects.
@@ -87,15 +87,17 @@ class Exporter:
               for name, expert in experts.items() for what in ("mean", "stddev")}
 
     def decode(z):
-      return {name: self._write(name, p.mode()) for name, p in model.likelihoods(z).items()}
+      return {name: self._write(name, value)
+              for name, value in inference.decode(model, z).items()}
 
     def generate(num, seed):
-      z = model.prior.distribution().sample(num, seed=tf.cast(seed, tf.int32))
+      z = inference.sample_prior(model, num, seed)
       return {"z": z, **decode(z)}
 
     def translate(seed, **given):
       x = {name: self._read(name, given[name]) for name in specs}
-      z = self._sample(model, x, seed, {name: given[f"{name}_present"] for name in specs})
+      mask = {name: given[f"{name}_present"] for name in specs}
+      z = inference.sample_posterior(model, x, seed, mask)
       return {"z": z, **decode(z)}
 
     present = {f"{name}_present": tf.TensorSpec([None], tf.bool, f"{name}_present")
@@ -114,18 +116,10 @@ class Exporter:
 
   def _from_one(self, model, source, target):
     def translate(seed, **x):
-      z = self._sample(model, {source: self._read(source, x[source])}, seed)
-      return {target: self._write(target, model.likelihood(target, z).mode())}
+      z = inference.sample_posterior(model, {source: self._read(source, x[source])}, seed)
+      return {target: self._write(target, inference.decode(model, z, [target])[target])}
 
     return translate
-
-  def _sample(self, model, x, seed, mask=None):
-    """One z [B, D] an example."""
-    posterior = model.posterior(x, mask)
-    shape = [1, 1, posterior.batch_shape_tensor()[0], model.latent_dim]
-    z, _ = joint_posteriors.independent_sample(
-        posterior, joint_posteriors.uniform_noise(shape, seed))
-    return z[0, 0]
 
   def _spec(self, modality):
     if modality.name in self.tokenizers:

@@ -132,5 +132,4 @@ def _result(batch, address):
       raise
     raise ValueError(
         f"the tf.data service at {address} cannot read or change data by Python: keep them in "
-        "memory (IN_MEMORY = True), or share their directory and leave data_service "
-        "None") from error
+        "memory (in_memory=True), or share their directory and leave data_service None") from error

@@ -1,4 +1,4 @@
-"""`train`, the function that a gin file configures."""
+"""`train`: trains a model into a run's directory, or goes on with it."""
 
 import math
 import os
@@ -116,7 +116,7 @@ def train(model, estimator, optimizer, train_data, validation_data, run_dir, see
   if together.num > 1:
     together.refuse_differing({"the training data": train_data.fingerprint()},
                               "see that all read the same files")
-  trainer.check_masked(train_data.shuffled_batches(batch_size, seed).element_spec[2])
+  trainer.check_masked(train_data.shuffled_batches(batch_size, seed).element_spec.mask)
   if together.is_chief:
     print("\n".join(notes.beginning(run, model, estimator, train_data, validation_data, first,
                                     num_steps, num_samples, batch_size, strategy)), flush=True)

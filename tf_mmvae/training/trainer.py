@@ -5,6 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors, objectives
+from tf_mmvae.batch import Batch
 from tf_mmvae.modality import couples_examples, is_synchronized
 
 _HELD_OUT = ("objective", "bound")
@@ -103,7 +104,7 @@ class Trainer:
     return self._over_chunks(compute, dict.fromkeys(_HELD_OUT, tf.zeros([2])), x, mask, noise)
 
   def evaluate(self, batches):
-    """{"objective", "bound"}: means in nats over a finite data set of (x, y, mask).
+    """{"objective", "bound"}: means in nats over a finite data set of `Batch`.
 
     The noise is fixed. NaN where no example has anything.
     """
@@ -187,11 +188,11 @@ class Trainer:
         "effective_sample_size": _mean_of_present(objectives.effective_sample_size(log_w), log_pi),
         "captured_weight": estimate.captured_weight * tf.ones_like(estimate.objective),
         "screening_error": estimate.screening_error * tf.ones_like(estimate.objective)}
-    present = self.model.any_present(x, mask) if mask else None
+    present = self.model.any_present(x, mask)
     figures = {name: _sum_and_count(value, present) for name, value in values.items()}
     for name, log_px in particles.log_px.items():
       value = _mean_of_present(tf.reduce_mean(log_px, objectives.SAMPLES), log_pi)
-      figures[f"log_p_{name}"] = _sum_and_count(value, mask.get(name))
+      figures[f"log_p_{name}"] = _sum_and_count(value, Batch(x, mask=mask).present(name))
     return figures
 
   def _noise(self, x, seed, num_examples):
@@ -253,10 +254,8 @@ class Trainer:
               "device")
 
 
-def _sum_and_count(values, present=None):
-  """Of the values [B] that are present [B], or of all: float32 [2]."""
-  if present is None:
-    return tf.stack([tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype)])
+def _sum_and_count(values, present):
+  """Of the values [B] that are present [B]: float32 [2]."""
   values = tf.where(present, values, 0.)
   return tf.stack([tf.reduce_sum(values), tf.reduce_sum(tf.cast(present, values.dtype))])
 

@@ -1,16 +1,19 @@
 """Tables of pictures, words and vectors, drawn as one picture."""
 
 import textwrap
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+Cell = str | np.ndarray | Image.Image | None  # as `draw_table` takes it
 
 _SIZE, _MARGIN, _GAP = 128, 10, 3  # pixels
 _FONT, _LETTERS = 16, 30  # pixels, and letters of a line
 _INK, _BARS, _PAPER, _GIVEN = (40, 40, 40), (70, 110, 170), (255, 255, 255), (226, 234, 246)
 
 
-def draw_table(columns, given=()):
+def draw_table(columns: Mapping[str, Sequence[Cell]], given: Collection[str] = ()) -> np.ndarray:
   """Draws a table whose rows are as high, and columns as wide, as what they hold.
 
   Args:
@@ -39,7 +42,7 @@ def draw_table(columns, given=()):
   return np.asarray(page)
 
 
-def draw_cell(cell, ground=_PAPER):
+def draw_cell(cell: Cell, ground: tuple[int, int, int] = _PAPER) -> Image.Image:
   """A string, a picture, a vector or None, as in `draw_table`, as a `PIL.Image`."""
   if isinstance(cell, Image.Image):
     return cell
@@ -49,7 +52,7 @@ def draw_cell(cell, ground=_PAPER):
   return _bars(cell, ground) if cell.ndim == 1 else _picture(cell)
 
 
-def draw_tile(cell, size):
+def draw_tile(cell: Cell, size: int) -> np.ndarray:
   """A cell in a square: uint8 [size, size, 3]. Words are small, and cut where the square ends."""
   ground = _GIVEN if isinstance(cell, str) else _PAPER
   tile = Image.new("RGB", (size, size), ground)
@@ -63,7 +66,7 @@ def draw_tile(cell, size):
   return np.asarray(tile)
 
 
-def draw_strip(cells, size):
+def draw_strip(cells: Sequence[Cell], size: int) -> Image.Image:
   """Cells side by side, as a `PIL.Image` of tiles of `size` pixels."""
   strip = Image.new("RGB", ((size + _GAP) * len(cells) - _GAP, size), _PAPER)
   for i, cell in enumerate(cells):
@@ -71,7 +74,8 @@ def draw_strip(cells, size):
   return strip
 
 
-def draw_bars(values, errors, height=140):
+def draw_bars(values: Mapping[str, np.ndarray], errors: Mapping[str, np.ndarray],
+              height: int = 140) -> np.ndarray:
   """Vectors as bars from 0, below one another at one scale, with whiskers and numbered columns.
 
   Args:
@@ -108,7 +112,7 @@ def draw_bars(values, errors, height=140):
   return np.asarray(page)
 
 
-def draw_words(text, letters, size):
+def draw_words(text: str, letters: int, size: int) -> Image.Image:
   """Text in lines of so many letters and of a size in pixels, as a `PIL.Image`."""
   return _words(text, _PAPER, letters, size)
 

@@ -1,24 +1,27 @@
 """Where each expert puts examples in the latent space, and how far that is from the prior."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tf_mmvae import joint_posteriors
+from tf_mmvae import inference
+from tf_mmvae.batch import Dataset
+from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.views.drawing import draw_table, draw_tile
 from tf_mmvae.views.panels import as_cells
 from tf_mmvae.views.projector import write_projector
+from tf_mmvae.views.viewers import Viewer
 
-tfd = tfp.distributions
-
-ACTIVE = 0.01  # nats
 _TILE = 48  # pixels
 
 
 class Latents:
   """KL(q(z_d | x_m) || p(z_d)) of each expert and dimension, and the experts' means as points."""
 
-  def __init__(self, dataset, tokenizers=None, num_examples=200, viewers=None):
+  def __init__(self, dataset: Dataset, tokenizers: Mapping[str, Any] | None = None,
+               num_examples: int = 200, viewers: Mapping[str, Viewer] | None = None):
     """Sets what is encoded.
 
     Args:
@@ -29,14 +32,13 @@ class Latents:
     """
     self._tokenizers, self._viewers = tokenizers or {}, viewers or {}
     dataset = dataset.spread(num_examples)
-    num = dataset.num_examples
-    self._x, self._y, mask = next(iter(dataset.batches(num)))
+    batch = next(iter(dataset.batches(dataset.num_examples)))
+    self._x, self._y, _ = batch
     # Which of them have each modality; only of these its expert says anything.
-    self._rows = {name: np.flatnonzero(mask[name]) if name in mask else np.arange(num)
-                  for name in self._x}
-    self._encode = tf.function(means_and_kl)  # traced once a model
+    self._rows = {name: np.flatnonzero(batch.present(name)) for name in self._x}
+    self._encode = tf.function(inference.means_and_kl)  # traced once a model
 
-  def __call__(self, model):
+  def __call__(self, model: MultimodalVAE) -> dict[str, Any]:
     """What TensorBoard shows of the KL in nats, averaged over the examples with the modality.
 
     Returns:
@@ -48,7 +50,7 @@ class Latents:
     kl = {name: np.mean(kl, axis=0) for name, (_, kl) in self._experts(model).items()}
     values = {}
     for name, nats in kl.items():
-      active = int(np.sum(nats > ACTIVE))
+      active = int(np.sum(nats > inference.ACTIVE))
       said = f"{np.sum(nats):.4g} nats, {active} of {len(nats)} active"
       values[f"latents/kl/{name}"] = np.sum(nats)
       values[f"latents/active_dimensions/{name}"] = float(active)
@@ -56,7 +58,7 @@ class Latents:
       values[f"latents/kl_by_dimension/{name}"] = draw_table({said: [nats]})
     return values
 
-  def write(self, model, directory):
+  def write(self, model: MultimodalVAE, directory: str) -> None:
     """Writes the experts' means for TensorBoard's projector into a directory of its events.
 
     All modalities are one cloud of points, with the modality, the number of the example and every
@@ -77,39 +79,6 @@ class Latents:
     """{modality: (means, KL), each [rows, D]}; without those that no example has."""
     return {name: tuple(value.numpy()[self._rows[name]] for value in of_expert)
             for name, of_expert in self._encode(model, self._x).items() if len(self._rows[name])}
-
-
-def means_and_kl(model, x):
-  """{modality: (means, KL(q(z_d | x_m) || p(z_d)) in nats), each [B, D]}."""
-  prior = model.prior.distribution().distribution
-  found = {}
-  for m in model.present(x):
-    components = model.posterior({m.name: x[m.name]}).components_distribution
-    q = components.distribution[:, 0]  # of one modality there is one: batch [B, D]
-    found[m.name] = q.mean(), kl_per_dimension(q, prior)
-  return found
-
-
-def kl_per_dimension(q, p, num_samples=256, seed=0):
-  """KL(q || p) in nats of univariate distributions, element by element.
-
-  Exact where TFP knows the formula; else the mean over samples, z from the quantiles of q.
-
-  Args:
-    q: `tfd.Distribution` of batch [B, D].
-    p: `tfd.Distribution` of batch [D].
-    num_samples: z for each element.
-    seed: of these.
-
-  Returns:
-    float [B, D]
-  """
-  try:
-    return tfd.kl_divergence(q, p)
-  except NotImplementedError:
-    shape = tf.concat([[num_samples], q.batch_shape_tensor()], 0)
-    z = q.quantile(joint_posteriors.uniform_noise(shape, tf.constant([seed, 0], tf.int64)))
-    return tf.reduce_mean(q.log_prob(z) - p.log_prob(z), axis=0)
 
 
 def _said(value):

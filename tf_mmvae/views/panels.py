@@ -2,14 +2,19 @@
 
 import os
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 from tf_mmvae import inference
+from tf_mmvae.batch import Dataset
+from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.run_dir import replacing
-from tf_mmvae.views.drawing import draw_table
+from tf_mmvae.views.drawing import Cell, draw_table
+from tf_mmvae.views.viewers import Viewer
 
 
 class Panel:
@@ -26,8 +31,9 @@ class Panel:
   What an example lacks, and what would be made of that, is an empty cell.
   """
 
-  def __init__(self, dataset, tokenizers=None, num_examples=6, num_samples=3, seed=0,
-               viewers=None):
+  def __init__(self, dataset: Dataset, tokenizers: Mapping[str, Any] | None = None,
+               num_examples: int = 6, num_samples: int = 3, seed: int = 0,
+               viewers: Mapping[str, Viewer] | None = None):
     """Sets what is shown.
 
     Args:
@@ -41,16 +47,17 @@ class Panel:
     self._tokenizers, self._viewers = tokenizers or {}, viewers or {}
     self._num_samples, self._seed = num_samples, seed
     positions = np.linspace(0, dataset.num_examples - 1, num_examples).astype(int)
-    self._x, _, mask = next(iter(dataset.subset(positions).batches(num_examples)))
-    self._present = {name: value.numpy() for name, value in mask.items()}
+    batch = next(iter(dataset.subset(positions).batches(num_examples)))
+    self._x = batch.x
+    self._present = {name: batch.present(name).numpy() for name in self._x}
     self._draw = tf.function(self._draw_all)  # traced once a model
 
-  def check(self, model):
+  def check(self, model: MultimodalVAE) -> None:
     """Raises ValueError for tokenizers or viewers of modalities that the model does not have."""
     model.check_names(self._tokenizers, "Panel's tokenizers")
     model.check_names(self._viewers, "Panel's viewers")
 
-  def __call__(self, model):
+  def __call__(self, model: MultimodalVAE) -> dict[str, Any]:
     """{"panels/NAME": uint8 [H, W, 3]}, and {"text/NAME": Markdown} where words were decoded."""
     values = {}
     for name, (given, made) in self._tables(*self._decode(model)).items():
@@ -59,7 +66,7 @@ class Panel:
         values[f"text/{name}"] = _markdown(given, made)
     return values
 
-  def write(self, model, directory):
+  def write(self, model: MultimodalVAE, directory: str) -> list[str]:
     """Writes the panels as PNG files into a directory and returns their paths.
 
     One more, `translations`, shows at one glance what is made of each example, from one sample.
@@ -102,8 +109,6 @@ class Panel:
 
   def _of_present(self, name, cells):
     """The cells, None where their example lacks a modality."""
-    if name not in self._present:
-      return cells
     return [c if here else None for c, here in zip(cells, self._present[name], strict=True)]
 
   def _tables(self, decoded, prior):
@@ -150,7 +155,8 @@ def _in_words(cells):
   return any(isinstance(cell, str) for cell in cells)
 
 
-def as_cells(values, tokenizer=None, viewer=None, given=False):
+def as_cells(values: tf.Tensor | np.ndarray, tokenizer: Any = None, viewer: Viewer | None = None,
+             given: bool = False) -> Sequence[Cell]:
   """A batch of observations [N, ...] as N cells of `drawing.draw_table`, by their kind.
 
   `given` says that they are data, and not what a model made.
@@ -165,7 +171,7 @@ def as_cells(values, tokenizer=None, viewer=None, given=False):
   return list(values)
 
 
-def as_markdown(columns):
+def as_markdown(columns: Mapping[str, Sequence[Cell]]) -> str:
   """The columns in words of a table as Markdown; letters that mean something there are escaped."""
   columns = {title: cells for title, cells in columns.items() if _in_words(cells)}
   rows = [columns, ["---"] * len(columns), *zip(*columns.values(), strict=True)]

@@ -1,6 +1,7 @@
 """Files that TensorBoard's projector reads: points, labels, thumbnails, and what says where."""
 
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -19,7 +20,8 @@ _CONFIG = """embeddings {{
 """
 
 
-def write_projector(directory, points, labels, thumbnails):
+def write_projector(directory: str, points: np.ndarray, labels: Mapping[str, Sequence[str]],
+                    thumbnails: Sequence[np.ndarray]) -> None:
   """Writes the files beside a run's events; each appears whole, the one that names them last.
 
   Args:

@@ -4,7 +4,13 @@ A viewer is a function (observations [N, ...], given) -> N cells of `drawing.dra
 says that they are data, and not what a model made.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
+
+from tf_mmvae.views.drawing import Cell
+
+Viewer = Callable[[np.ndarray, bool], Sequence[Cell]]
 
 
 class NearestPictures:
@@ -14,7 +20,8 @@ class NearestPictures:
   among the photos that it was trained on, and what it was given is shown as the photo that it is.
   """
 
-  def __init__(self, made, given=None):
+  def __init__(self, made: tuple[np.ndarray, np.ndarray],
+               given: tuple[np.ndarray, np.ndarray] | None = None):
     """Sets where vectors are looked up.
 
     Args:
@@ -27,7 +34,7 @@ class NearestPictures:
     self._made = _Album(*made)
     self._given = self._made if given is None else _Album(*given)
 
-  def __call__(self, vectors, given=False):
+  def __call__(self, vectors: np.ndarray, given: bool = False) -> list[np.ndarray]:
     """float [N, F] -> N pictures, float [H, W, C] in [0, 1]."""
     album = self._given if given else self._made
     return list(album.pictures[album.nearest(vectors)] / np.float32(255))
