@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ += ["__version__", "open_run"]
+
+
+def __dir__() -> list[str]:
+  return sorted(__all__)
 
 
 def open_run(path: str | os.PathLike, build: "Callable[[], MultimodalVAE] | None" = None,

@@ -9,46 +9,40 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from tf_mmvae.estimators import Estimator, SubsampledEstimator
 from tf_mmvae.model import MultimodalVAE
 
 
-def describe(what: Any) -> Any:
-  """A description of a model ({name: value}), an estimator, optimizer, network or function."""
-  if isinstance(what, MultimodalVAE):
-    return _of_model(what)
-  if isinstance(what, (Estimator, SubsampledEstimator)):
-    return str(what)
-  return _described(what)
-
-
-def _of_model(model):
-  found = {"latent_dim": model.latent_dim, "joint_posterior": str(model.joint_posterior)}
+def describe_model(model: MultimodalVAE) -> dict[str, Any]:
+  """{name: description} of a model's parts, such as "latent_dim" and "image.likelihood"."""
+  found = {"latent_dim": model.latent_dim, "private_dim": model.private_dim,
+           "joint_posterior": str(model.joint_posterior),
+           "prior": describe(getattr(model.prior, "parts", model.prior))}
   for name, modality in model.modalities.items():
     parts = {"shape": list(modality.spec.shape[1:]), "dtype": modality.spec.dtype.name,
              **modality.parts}
-    found |= {f"{name}.{part}": _described(value) for part, value in parts.items()}
+    found |= {f"{name}.{part}": describe(value) for part, value in parts.items()}
   return found
 
 
-def _described(value):
+def describe(value: Any) -> Any:
+  """A description of an optimizer, a network, a function, or what holds them."""
   if value is None or isinstance(value, bool | int | float | str):
     return value
   if isinstance(value, functools.partial):
-    given = [*map(_described, value.args),
-             *(f"{name}={_described(v)}" for name, v in value.keywords.items())]
-    return f"{_described(value.func)}({', '.join(map(str, given))})"
+    given = [*map(describe, value.args),
+             *(f"{name}={describe(v)}" for name, v in value.keywords.items())]
+    return f"{describe(value.func)}({', '.join(map(str, given))})"
   if inspect.isroutine(value) or inspect.isclass(value):
     return value.__name__
   if isinstance(value, Mapping):
-    return {str(key): _described(v) for key, v in value.items()}
+    return {str(key): describe(v) for key, v in value.items()}
   if isinstance(value, (list, tuple)):
-    return [_described(one) for one in value]
+    return [describe(one) for one in value]
   if hasattr(value, "get_config"):
     try:
       config = value.get_config()
     except (NotImplementedError, TypeError):  # a network of the user's that does not say
       config = {}
-    config = {name: _described(v) for name, v in config.items() if name not in ("name", "dtype")}
+    config = {name: describe(v) for name, v in config.items() if name not in ("name", "dtype")}
     return {"class": type(value).__name__, **config}
   return type(value).__name__

@@ -56,6 +56,13 @@ class Estimator:
     screened = f", {self._screening}" if self._screening else ""
     return f"{self.bound.__name__}, gradients {self._gradient.__name__}{screened}"
 
+  @property
+  def choices(self) -> dict[str, Any]:
+    """{argument: value} of what was chosen."""
+    return {"bound": self.bound, "gradient": self._gradient,
+            "likelihood_weights": self._likelihood_weights, "beta": self._beta,
+            "sample": self._sample, "screening": self._screening and str(self._screening)}
+
   def num_strata(self, model: MultimodalVAE, x: Mapping[str, Any]) -> int:
     """The first axis of the noise for x: an int."""
     return model.num_components(x) + bool(self._screening)
@@ -126,6 +133,11 @@ class TotalCorrelationEstimator(Estimator):
   def __str__(self):
     return f"{super().__str__()}, total correlation {self._alpha:.3g}"
 
+  @property
+  def choices(self) -> dict[str, Any]:
+    """{argument: value} of what was chosen."""
+    return {**super().choices, "alpha": self._alpha}
+
   def _log_w(self, particles, experts, mask):
     of_experts = {name: q.log_prob(particles.z) for name, q in experts.items()}
     if mask:
@@ -155,6 +167,11 @@ class SubsampledEstimator:
 
   def __str__(self):
     return f"{self._estimator} over subsets"
+
+  @property
+  def choices(self) -> dict[str, Any]:
+    """{argument: value} of what was chosen, with that of the estimator."""
+    return {**self._estimator.choices, "num_random": self._num_random}
 
   def num_strata(self, model: MultimodalVAE, x: Mapping[str, Any]) -> int:
     """The first axis of the noise for x: an int."""

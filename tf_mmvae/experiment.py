@@ -13,7 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_mmvae.data.examples import Examples
-from tf_mmvae.description import describe
+from tf_mmvae.description import describe, describe_model
 from tf_mmvae.estimators import Estimator
 from tf_mmvae.metrics.held_out import HeldOut
 from tf_mmvae.model import MultimodalVAE
@@ -184,13 +184,16 @@ class Experiment:
 
   def settings(self, model: MultimodalVAE | None) -> Settings:
     """What tells this experiment apart, to be kept with results; `model` is one of its own."""
+    of_estimator = {f"estimator.{name}": describe(value)
+                    for name, value in self.estimator.choices.items()}
     own = {"seed": self._seed, "num_samples": self._num_samples, "batch_size": self._batch_size,
-           "clip_norm": self._clip_norm, "estimator": describe(self.estimator),
+           "clip_norm": self._clip_norm, **of_estimator,
            "optimizer": describe(self.optimizer())}
-    of_model = {} if model is None else describe(model)
+    of_model = {} if model is None else describe_model(model)
     likelihoods = {name: value for name, value in of_model.items() if name.endswith("likelihood")}
     return Settings(run={**own, **of_model}, model=of_model, likelihoods=likelihoods,
-                    objective={"estimator": own["estimator"]})
+                    objective={name: value for name, value in of_estimator.items()
+                               if name.split(".")[1] not in ("gradient", "sample", "screening")})
 
   def panel(self) -> Panel:
     """What pictures show of a model."""

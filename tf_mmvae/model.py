@@ -40,6 +40,12 @@ class Prior(keras.layers.Layer):
         shape=[latent_dim], initializer="zeros", trainable=learn_scale, name="raw_scale")
     self.built = True
 
+  @property
+  def parts(self) -> dict[str, Any]:
+    """{name: function or value} of what it is made of."""
+    return {"family": self._family, "scale": self._scale,
+            "learn_scale": self.raw_scale.trainable}
+
   def distribution(self) -> tfd.Distribution:
     """`tfd.Distribution`, batch [], event [D]."""
     raw_scale = tf.convert_to_tensor(self.raw_scale)
@@ -157,6 +163,11 @@ class MultimodalVAE(keras.Model):
     raise TypeError("a MultimodalVAE is made anew by the function that made it, and takes its "
                     "weights from a checkpoint or by load_weights; Keras' saving of whole models "
                     "cannot hold it")
+
+  @property
+  def private_dim(self) -> int:
+    """Latent dimensions of each modality that no other sees."""
+    return self._private_dim
 
   @property
   def latent_dim(self) -> int:

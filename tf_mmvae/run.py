@@ -94,8 +94,9 @@ class Run:
     if given is None:
       given = [name for name in model.modalities if name not in x] or list(model.modalities)
     model.check_names(given, "to")
-    z = inference.samples_of_posterior(model, x, _at_least_one("num", num or 1), [seed, 0], mask)
-    return self._decoded(z if num else z[0], given, single=isinstance(to, str))
+    num_samples = _at_least_one("num", 1 if num is None else num)
+    z = inference.samples_of_posterior(model, x, num_samples, [seed, 0], mask)
+    return self._decoded(z[0] if num is None else z, given, single=isinstance(to, str))
 
   def sample(self, num: int, seed: int = 0, to: str | Sequence[str] | None = None
              ) -> np.ndarray | dict[str, np.ndarray]:
