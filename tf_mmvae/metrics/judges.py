@@ -134,7 +134,7 @@ class Classifier:
 
 
 def features_of(judge):
-  """The function `features` of a judge, for gin to hand on."""
+  """The function `features` of a judge."""
   return judge.features
 
 

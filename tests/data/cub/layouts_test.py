@@ -126,7 +126,8 @@ def test_neither_layout(tmp_path):
   with pytest.raises(FileNotFoundError) as error:
     layouts.read(tmp_path)
   for part in (f"{tmp_path}/cub has no train/", "cub.zip", f"into {tmp_path} Caltech's",
-               "CUB_200_2011.tgz", "cvpr2016_cub", "gin/toy_birds.gin"):
+               "CUB_200_2011.tgz", "cvpr2016_cub", "or give the manual_dir that",
+               "or use the data set toy_birds, which needs no files"):
     assert part in str(error.value)
 
 
