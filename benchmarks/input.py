@@ -112,7 +112,8 @@ def rows(scratch):
   return {
       "toy_birds": ("toy_birds.gin", lambda: toy_birds.examples(
           "train", words, DATA_DIR.value), 64, []),
-      "cub": ("cub.gin", lambda: cub.examples("train[5%:]", words, **where), 64, given),
+      "cub": ("cub.gin", lambda: cub.examples(
+          cub.Source(**where), "train[5%:]", words), 64, given),
       "mnist_photo": ("mnist_photo.gin", lambda: photo_digits.mnist_photo(
           "train[5%:]", **where, num_permutations=30), 64, given),
       "mnist_svhn": ("mnist_svhn.gin", lambda: svhn.mnist_svhn(

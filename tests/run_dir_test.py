@@ -15,7 +15,7 @@ def test_a_file_is_refused_and_kept(tmp_path):
   path.write_text("mine")
   with pytest.raises(ValueError) as error:
     RunDir(path)
-  assert str(error.value) == f"{path} is a file: give a directory as --run_dir"
+  assert str(error.value) == f"{path} is a file: give a directory as run_dir"
   assert path.read_text() == "mine"
 
 

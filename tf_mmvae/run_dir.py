@@ -26,7 +26,7 @@ class RunDir:
     results/         figures, pictures and report.html
     judges/          classifiers that judge what it makes
     export/1/        SavedModel
-    generated/       what tools/generate.py was asked for
+    generated/       what the model was asked for
     lock             held by the process that trains
 
   Raises:
@@ -36,7 +36,7 @@ class RunDir:
   def __init__(self, path):
     self.path = os.path.abspath(os.path.expanduser(path))
     if os.path.isfile(self.path):
-      raise ValueError(f"{self.path} is a file: give a directory as --run_dir")
+      raise ValueError(f"{self.path} is a file: give a directory as run_dir")
     self.config = os.path.join(self.path, "config.gin")
     self.description = os.path.join(self.path, "experiment.json")
     self.vocabulary = os.path.join(self.path, "vocabulary.txt")
@@ -124,8 +124,8 @@ class RunDir:
       ValueError: if it is cut short or of another format.
     """
     if not os.path.exists(self.config):
-      raise FileNotFoundError(f"no run at {self.path}: it has no config.gin; give the --run_dir of "
-                              "one, or train it with --gin_file")
+      raise FileNotFoundError(f"no run at {self.path}: it has no config.gin; give the run_dir of "
+                              "one, or train it")
     with open(self.config, encoding="utf-8", errors="replace") as file:
       text = file.read()
     first = _FIRST.format(FORMAT)
@@ -133,11 +133,11 @@ class RunDir:
       return text.removeprefix(first).removesuffix(_LAST)
     if first.startswith(text) or text.startswith(first):
       raise ValueError(f"{self.config} is cut short: put back the whole file, or train again into "
-                       "another --run_dir")
+                       "another run_dir")
     found = re.match(_FIRST.format(r"(\d+)"), text)
     of = f"is of format {found[1]}" if found else "names no format"
     raise ValueError(f"{self.config} {of}, and this version of tf_mmvae reads format {FORMAT}: use "
-                     "the version that wrote it, or give another --run_dir")
+                     "the version that wrote it, or give another run_dir")
 
   def check(self):
     """Raises ValueError unless a run may begin or go on here, and be written; leaves no trace."""
@@ -182,7 +182,7 @@ class RunDir:
       except BlockingIOError as error:
         file.seek(0)
         raise ValueError(f"process {file.read().strip()} is training into {self.path}: wait for it "
-                         "or stop it, or give another --run_dir") from error
+                         "or stop it, or give another run_dir") from error
       except OSError as error:  # some network file systems know no locks
         logging.warning("%s cannot be locked (%s): see that no other process trains into it",
                         self.path, error.strerror)

@@ -367,7 +367,8 @@ def test_bad_numbers_are_refused_before_anything_is_written(tmp_path, changes, m
 def test_a_signal_in_the_last_step_stops_too(tmp_path):
   """Before what follows training, which the same command then goes on with."""
   data = _Watched(small.examples(), at=0, do=lambda: os.kill(os.getpid(), signal.SIGTERM))
-  with pytest.raises(Stopped, match="^stopped by SIGTERM after step 1, which is saved"):
+  with pytest.raises(Stopped, match="^stopped by SIGTERM after step 1, which is saved: run it "
+                                     "again to resume$"):
     run(tmp_path, train_data=data, num_steps=1)
   run(tmp_path, num_steps=1)
 
@@ -391,8 +392,7 @@ def test_what_is_said(tmp_path, capsys):
   assert len(said) == 6
   run(tmp_path)
   assert capsys.readouterr().out == (
-      f"{tmp_path} is finished: its 8 steps are done. A larger number goes on, such as "
-      "--gin_param='NUM_STEPS = 16'\n")
+      f"{tmp_path} is finished: its 8 steps are done. A larger num_steps goes on.\n")
 
 
 def test_progress_leaves_tracing_and_looks_out(capsys, monkeypatch):

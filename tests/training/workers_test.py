@@ -175,6 +175,7 @@ def test_a_chief_that_dies_ends_the_other_and_one_process_goes_on(alone, tmp_pat
 def assert_lost(said, run, alone):
   """The run is kept to its last checkpoint, and goes on to the same end."""
   assert said["lost"].startswith("another process of this training ended, or cannot be reached:")
+  assert said["lost"].endswith(", then run all of them again to resume from the last checkpoint")
   assert runs.last_step(run.checkpoints) == two.DIED - 1
   train(run_dir=run.path, **two.arguments())
   runs.assert_nearly_same_runs(run, alone)

@@ -104,7 +104,7 @@ def run_tokenizer(captions, run_dir=None, min_count=3, length=32):
   path = None if run_dir is None else os.path.join(run_dir, "vocabulary.txt")
   if path is not None and tf.io.gfile.exists(path):
     words = _read_words(path)
-    _check_words(words, path, ": put back the file that the run wrote, or give another --run_dir")
+    _check_words(words, path, ": put back the file that the run wrote, or give another run_dir")
     return Tokenizer(words, length)
   sentences = captions()
   words = count_words(sentences, min_count)

@@ -139,7 +139,7 @@ class Classifier:
 
 
 def features_of(judge: Classifier) -> Callable[[np.ndarray], np.ndarray]:
-  """The function `features` of a judge, where a function is to be called for it."""
+  """The function `features` of a judge."""
   return judge.features
 
 

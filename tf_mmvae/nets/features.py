@@ -67,8 +67,8 @@ class Extractor:
       url = re.search(r"https?://[^\s:]+", str(error))
       what = url.group() if url else f"the weights of keras.applications.{self.application}"
       raise ConnectionError(
-          f"cannot fetch {what}: fetch it on a machine that can, and give the file as "
-          "the Extractor's weights") from error
+          f"cannot fetch {what}: fetch it on a machine that can, and give the file as the "
+          "Extractor's weights") from error
     finally:
       socket.setdefaulttimeout(patience)
 
@@ -76,8 +76,8 @@ class Extractor:
     if not os.path.isfile(self.weights):
       raise FileNotFoundError(
           f"there are no weights {self.weights}: put there those of "
-          f"keras.applications.{self.application}, or name another file as "
-          "the Extractor's weights")
+          f"keras.applications.{self.application}, or give another file as the "
+          "Extractor's weights")
     try:
       return _load(self._make(), self.weights)
     except Exception:  # Keras tells a wrong file by errors of many kinds
@@ -89,8 +89,8 @@ class Extractor:
     except Exception as error:
       raise ValueError(
           f"{self.weights} holds no weights of keras.applications.{self.application}: give those "
-          "that Keras fetches for it, or set features.Extractor.application (APPLICATION) to "
-          "theirs") from error
+          "that Keras fetches for it, or give the Extractor the application that they are "
+          "of") from error
 
 
 def _load(network, path):

@@ -117,7 +117,7 @@ def restore_model(model, run):
   path = _newest_whole([run.best, run.checkpoints])
   if path is None:
     raise FileNotFoundError(
-        f"no checkpoint in {run.checkpoints}: train first, or give another --run_dir")
+        f"no checkpoint in {run.checkpoints}: train first, or give another run_dir")
   step = tf.Variable(0, dtype=tf.int64)
   with _of_this_model(path, run):
     status = tf.train.Checkpoint(model=model, step=step).restore(path)
@@ -167,7 +167,7 @@ def _newest_whole(directories):
   named = any(os.path.exists(os.path.join(directory, "checkpoint")) for directory in directories)
   if named or len(damaged) > 1:
     raise ValueError(f"no checkpoint in {directories[-1]} can be read whole: put back what is "
-                     "missing, or give another --run_dir")
+                     "missing, or give another run_dir")
   return None
 
 
@@ -206,12 +206,12 @@ def _of_this_model(path, run):
   saved = tf.train.load_checkpoint(path).get_tensor(f"vocabulary/{_VALUE}")
   if not np.array_equal(saved, _digest(run.vocabulary)):
     raise ValueError(f"{run.vocabulary} is not the one that checkpoint {path} was trained with: "
-                     "put that back, or give another --run_dir")
+                     "put that back, or give another run_dir")
   try:
     yield
   except (tf.errors.OpError, ValueError, AssertionError) as error:
     raise ValueError(f"checkpoint {path} is of another model: put back what made it, or give "
-                     "another --run_dir") from error
+                     "another run_dir") from error
 
 
 def _digest(path):

@@ -87,7 +87,7 @@ def watched(batches, address, is_asked_to_stop):
           return
       if not answers(address):
         raise ServiceLost(f"the tf.data service at {address} answers no more: start it again and "
-                          "give the same command, which goes on from the last checkpoint")
+                          "run the training again to resume from the last checkpoint")
       if probe is None and now - alive >= _SLOW:
         probe, probed = _by_thread(lambda: _one_number(address)), now
       elif probe is not None and probe.done() and probe.exception() is None:
@@ -95,8 +95,7 @@ def watched(batches, address, is_asked_to_stop):
       elif probe is not None and now - probed >= _PATIENCE:
         raise ServiceLost(
             f"the worker of the tf.data service at {address} gives nothing any more: start it and "
-            "its dispatcher again and give the same command, which goes on from the last "
-            "checkpoint")
+            "its dispatcher again and run the training again to resume from the last checkpoint")
     yield _result(batch, address)
 
 
@@ -125,11 +124,12 @@ def _result(batch, address):
     return batch.result()
   except tf.errors.NotFoundError as error:
     raise ServiceLost(f"the tf.data service at {address} was started again and knows nothing of "
-                      "this run: give the same command, which goes on from the last "
-                      "checkpoint") from error
+                      "this run: run the training again to resume from the last checkpoint"
+                      ) from error
   except tf.errors.InvalidArgumentError as error:
     if "Could not find callback" not in str(error):
       raise
     raise ValueError(
         f"the tf.data service at {address} cannot read or change data by Python: keep them in "
-        "memory (in_memory=True), or share their directory and leave data_service None") from error
+        "memory (in_memory=True), or share their directory and leave data_service "
+        "None") from error

@@ -32,8 +32,8 @@ def beginning(run, model, estimator, train_data, validation_data, first, num_ste
 
 def finished(run, step):
   """That a run has no step to go."""
-  return (f"{run.path} is finished: its {step:,} steps are done. A larger number goes on, such as "
-          f"--gin_param='NUM_STEPS = {2 * step}'")
+  return (f"{run.path} is finished: its {step:,} steps are done. A larger num_steps goes "
+          "on.")
 
 
 def duration(seconds):

@@ -1,4 +1,4 @@
-"""`train`: trains a model into a run's directory, or goes on with it."""
+"""`train`: trains a model, or goes on with a run that was interrupted."""
 
 import math
 import os
@@ -22,10 +22,9 @@ class Stopped(Exception):
 
   def __init__(self, step, signal_number, saved=True):
     name = signal.Signals(signal_number).name
-    super().__init__(
-        f"stopped by {name} after step {step}, which is saved: the same command goes on from there"
-        if saved else f"stopped by {name} after step {step}, while it waited for a batch: the same "
-        "command goes on from the last checkpoint")
+    said = ("which is saved: run it again to resume" if saved else
+            "while it waited for a batch: run it again to resume from the last checkpoint")
+    super().__init__(f"stopped by {name} after step {step}, {said}")
     self.code = 128 + signal_number
 
 

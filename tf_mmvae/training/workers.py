@@ -183,8 +183,7 @@ class Workers:
         raise
       raise WorkerLost(
           "another process of this training ended, or cannot be reached: see what it said last, "
-          "then give the same command to all again, which goes on from the last "
-          "checkpoint") from error
+          "then run all of them again to resume from the last checkpoint") from error
 
   def _sum(self, value):
     """The sum of an int64 [N] over all replicas of all processes, an array."""

@@ -64,9 +64,10 @@ def official(authors, tmp_path):
 @pytest.mark.parametrize("crop", [False, True])
 def test_both_layouts_give_the_same(authors, official, tmp_path, crop):
   words = tokenizer.Tokenizer(["bird", "train", "test"], length=8)
+  sources = [cub.Source(folder, tmp_path / folder.name, crop) for folder in (authors, official)]
   for split in ("train", "test", "train[50%:]"):
-    made = [cub_test.whole(cub.examples(split, words, source, tmp_path / source.name, crop))
-            for source in (authors, official)]
+    made = [cub_test.whole(cub.examples(source, split, words))
+            for source in sources]
     for first, second in zip(*made, strict=True):
       assert first.keys() == second.keys()
       for name in first:
@@ -77,9 +78,9 @@ def test_both_layouts_give_the_same(authors, official, tmp_path, crop):
 
 
 def test_one_source_is_prepared_once_whatever_its_layout(authors, official, tmp_path, monkeypatch):
-  first = cub.captions("test", authors, tmp_path / "data")
+  first = cub.captions(cub.Source(authors, tmp_path / "data"), "test")
   monkeypatch.setattr(cub, "_read_photo", lambda *args: pytest.fail("prepared again"))
-  assert cub.captions("test", official, tmp_path / "data") == first
+  assert cub.captions(cub.Source(official, tmp_path / "data"), "test") == first
 
 
 def test_the_fingerprint_changes_with_the_source(official):
@@ -125,7 +126,8 @@ def test_neither_layout(tmp_path):
   with pytest.raises(FileNotFoundError) as error:
     layouts.read(tmp_path)
   for part in (f"{tmp_path}/cub has no train/", "cub.zip", f"into {tmp_path} Caltech's",
-               "CUB_200_2011.tgz", "cvpr2016_cub", "gin/toy_birds.gin"):
+               "CUB_200_2011.tgz", "cvpr2016_cub", "or give the manual_dir that",
+               "or use the data set toy_birds, which needs no files"):
     assert part in str(error.value)
 
 
@@ -215,7 +217,7 @@ def test_real_birds_in_both_layouts(tmp_path):
     (folder / layouts.BOX_FILES[split]).write_text("".join(
         f"{photo.name.split('/', 1)[1]} {' '.join(map(str, photo.box))}\n" for photo in photos))
   write_official(tmp_path / "authors", tmp_path / "official")
-  first, second = (cub.photos("test", tmp_path / name, tmp_path / name, crop=True)
+  first, second = (cub.photos(cub.Source(tmp_path / name, tmp_path / name, crop=True), "test")
                    for name in ("authors", "official"))
   for name in first:
     np.testing.assert_array_equal(first[name], second[name])

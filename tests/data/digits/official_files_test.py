@@ -44,7 +44,7 @@ def test_without_network_one_sentence_names_both_ways(tmp_path, network):
   said = str(error.value)
   assert "\n" not in said and len(network) == 1
   for part in (f"{tmp_path / 'manual' / 'mnist'} has no", *FILES, "https://", "cannot be fetched",
-               "put the official files there", "--manual_dir", "network"):
+               "put the official files there", "below manual_dir, or give", "network"):
     assert part in said, part
 
 

@@ -244,7 +244,7 @@ def test_mistakes(source, words):
   made = source()
   with pytest.raises(ValueError, match="own data have no split 'all': give one of train, valid"):
     own_data.examples("all", made, words)
-  with pytest.raises(ValueError, match="MANIFEST must be the path of a .csv or .jsonl in quotes"):
+  with pytest.raises(ValueError, match="manifest must be the path of a .csv or .jsonl, got "):
     own_data.Source(5, COLUMNS)
   with pytest.raises(ValueError, match=r"tokenizers for \[\], but the manifest's texts are \['se"):
     own_data.examples("train", made)

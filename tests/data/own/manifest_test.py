@@ -147,7 +147,7 @@ def test_no_rows_in_a_split(rows, read):
   assert said(read([row for row in rows if row[4] != "test"])) == [
     "no rows in split 'test': mark some in column 'part'"]
   table = read(rows[:1], fractions=HALVES)
-  assert said(table) == [f"no rows in split '{split}': raise its share in FRACTIONS, or add rows"
+  assert said(table) == [f"no rows in split '{split}': raise its share in fractions, or add rows"
                          for split in manifest.SPLITS if split not in table.splits]
 
 

@@ -67,5 +67,5 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch, damage):
   found = rows.read(tf.constant([last, first], tf.int64))["sentence"].numpy().tolist()
   assert found == expected[[last, first]].tolist()
   with pytest.raises(OSError, match=f"^{path} is missing or damaged, or may not be read: put "
-                     f"back the file, or remove {path.parent}, and the same command prepares it"):
+                     f"back the file, or remove {path.parent}, and run it again to prepare"):
     rows.read(tf.constant([last, rows.num_records // 2, first], tf.int64))

@@ -1,3 +1,4 @@
+from .dataset import Source as Source
 from .dataset import captions as captions
 from .dataset import examples as examples
 from .dataset import photos as photos

@@ -13,72 +13,73 @@ import sys
 import time
 import uuid
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 import tqdm
 
-from tf_mmvae.data import examples, folders
-from tf_mmvae.data.cub import dataset as cub
+from tf_mmvae.data import examples
+from tf_mmvae.data.cub import dataset
+from tf_mmvae.data.cub.dataset import Source
+from tf_mmvae.data.tokenizer import Tokenizer
 
 _BATCH = 32  # photos that the network sees at once
 _LOG_EVERY = 60  # seconds between lines where there is no bar
 
 
-def feature_examples(split, tokenizer, extractor, manual_dir=None, data_dir=None, crop=False):
+def feature_examples(
+  source: Source, split: str, tokenizer: Tokenizer, extractor: Callable
+) -> examples.Examples:
   """Pairs of the features of a bird's photo and one of its ten captions.
 
   Args:
+    source: `Source`.
     split: a TFDS split, such as "train", "test" or "train[:95%]".
     tokenizer: a `Tokenizer`; L is its length.
     extractor: a function uint8 [N, size, size, 3] -> float32 [N, F], with attributes `size`,
-      `application` (a name) and `weights` (a path, or another name); see `nets.features`. It is
+      `application` (a name) and `weights` (a path, or another name); see `nets.Extractor`. It is
       called only where its features of these photos are not at hand.
-    manual_dir: see `cub.examples`.
-    data_dir: see `cub.examples`.
-    crop: cut each photo to its bird.
 
   Returns:
     `Examples` with x = {"image": float32 [B, F], "sentence": int32 [B, L]} and
     y = {"class": int32 [B], "image_index": int32 [B], "caption": string [B]}.
 
   Raises:
-    FileNotFoundError, ValueError: those of `dataset.examples`, and of the extractor; or features
-      that are kept are damaged.
+    FileNotFoundError: there is no file of weights.
+    ValueError: `split` is no split, a photo or features that are kept are damaged, or what the
+      extractor raises.
   """
-  birds = photos(split, extractor, manual_dir, data_dir, crop)
+  birds = photos(source, split, extractor)
   return examples.images_with_captions(
     "cub_features", birds["features"], birds["captions"].tolist(), {"class": birds["class"]},
     tokenizer,
   )
 
 
-def photos(split, extractor, manual_dir=None, data_dir=None, crop=False):
-  """{"features": float32 [N, F]} and what `cub.photos` gives, of a split.
+def photos(source: Source, split: str, extractor: Callable) -> dict[str, np.ndarray]:
+  """{"features": float32 [N, F]} and what `dataset.photos` gives, of a split.
 
   Arguments and errors are those of `feature_examples`.
   """
-  birds = cub.photos(split, manual_dir, data_dir, crop)
-  names, features = _features(extractor, manual_dir, data_dir, crop)
+  birds = dataset.photos(source, split)
+  names, features = _features(source, extractor)
   rows = {name: row for row, name in enumerate(names)}
   return {**birds, "features": features[[rows[name.decode()] for name in birds["file_name"]]]}
 
 
-def album(split, extractor, manual_dir=None, data_dir=None, crop=False):
+def album(source: Source, split: str, extractor: Callable) -> tuple[np.ndarray, np.ndarray]:
   """(features float32 [N, F], pictures uint8 [N, 64, 64, 3]) of a split, to look features up in.
 
   Arguments and errors are those of `feature_examples`.
   """
-  birds = photos(split, extractor, manual_dir, data_dir, crop)
+  birds = photos(source, split, extractor)
   return birds["features"], birds["image"]
 
 
-def _features(extractor, manual_dir, data_dir, crop):
+def _features(source, extractor):
   """(names of all photos, their features float32 [N, F]), kept or computed."""
-  source = cub.layout(manual_dir, data_dir, crop)
-  folder = folders.data_dir_or_default(data_dir) / "cub_features"
-  start = (f"{source.fingerprint()}-{'bird' if crop else 'photo'}-{extractor.application}"
-           f"-{extractor.size}")
-  path = _kept(folder, start, extractor.weights)
+  folder = source.data_dir / "cub_features"
+  path = _kept(folder, f"{source.key}-{extractor.application}-{extractor.size}", extractor.weights)
   if not path.is_file():
     _write(path, extractor, source)
   return _read(path)
@@ -111,13 +112,13 @@ def _hash(path, *_changes):
 
 def _write(path, extractor, source):
   """Computes the features of all photos and writes them: the file appears whole, or not at all."""
-  names = [photo.name for of_split in source.splits.values() for photo in of_split]
+  names = [photo.name for of_split in source.layout.splits.values() for photo in of_split]
   _say(f"Features of {len(names):,} photos by {extractor.application}, weights "
        f"{extractor.weights}: computed once, then kept in {path}")
   found, batch = [], []
   begin = last = time.monotonic()
   with tqdm.tqdm(total=len(names), unit="photo", desc="features", disable=None) as bar:
-    for i, picture in enumerate(cub.pictures(source, extractor.size), 1):
+    for i, picture in enumerate(source.pictures(extractor.size), 1):
       batch.append(picture)
       if len(batch) == _BATCH or i == len(names):
         found.append(extractor(np.stack(batch)))

@@ -40,7 +40,7 @@ OFFICIAL = (
   "Caltech's CUB_200_2011.tgz and Reed's cvpr2016_cub (text_c10/, trainvalclasses.txt, "
   "testclasses.txt), unpacked"
 )
-_ELSE = "use the data set toy_birds (gin/toy_birds.gin), which needs no files"
+_ELSE = "use the data set toy_birds, which needs no files"
 
 
 class Photo(NamedTuple):
@@ -107,7 +107,7 @@ def _missing(folder, name):
   else:
     advice = f"put into {manual_dir} {OFFICIAL}, or into {manual_dir / 'cub'} {AUTHORS}"
   return FileNotFoundError(
-    f"{folder} has no {name}: {advice}, or give the --manual_dir that has them, or {_ELSE}"
+    f"{folder} has no {name}: {advice}, or give the manual_dir that has them, or {_ELSE}"
   )
 
 

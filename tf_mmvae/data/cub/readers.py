@@ -5,22 +5,23 @@ and captions is the ceiling for what a model makes.
 """
 
 import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tf_mmvae.data.cub import dataset as cub
-from tf_mmvae.data.cub import features as cub_features
+from tf_mmvae.data.cub import dataset, features
+from tf_mmvae.data.cub.dataset import Source
 
 
 class ClassByColour:
   """The class whose mean colour in the middle of the training photos is nearest."""
 
-  def __init__(self, split="train", manual_dir=None, data_dir=None, crop=False):
-    """Reads the photos of a split; the arguments, and what is raised, are those of `cub.cub`."""
-    photos = cub.photos(split, manual_dir, data_dir, crop)
+  def __init__(self, source: Source, split: str = "train"):
+    """Reads the photos of a split; raises ValueError where there is no such split."""
+    photos = dataset.photos(source, split)
     self._nearest = _NearestMean(_middle_colour(photos["image"] / 255.0), photos["class"])
 
-  def __call__(self, pictures):
+  def __call__(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
     """float [B, H, W, 3] in [0, 1] -> {"class": int [B]}."""
     return {"class": self._nearest(_middle_colour(pictures))}
 
@@ -28,12 +29,12 @@ class ClassByColour:
 class ClassByFeatures:
   """The class whose mean of the training photos' features is nearest."""
 
-  def __init__(self, extractor, split="train", manual_dir=None, data_dir=None, crop=False):
-    """Reads a split; the arguments, and what is raised, are those of `cub_features`."""
-    photos = cub_features.photos(split, extractor, manual_dir, data_dir, crop)
+  def __init__(self, source: Source, extractor: Callable, split: str = "train"):
+    """Reads a split; arguments and errors are those of `features.feature_examples`."""
+    photos = features.photos(source, split, extractor)
     self._nearest = _NearestMean(photos["features"], photos["class"])
 
-  def __call__(self, features):
+  def __call__(self, features: np.ndarray) -> dict[str, np.ndarray]:
     """float [B, F] -> {"class": int [B]}."""
     return {"class": self._nearest(features)}
 
@@ -41,19 +42,18 @@ class ClassByFeatures:
 class ClassByWords:
   """The class with the highest probability given which words occur: naive Bayes (Bernoulli)."""
 
-  def __init__(self, split="train", manual_dir=None, data_dir=None, crop=False, min_count=3,
-               prior_count=1.0):
-    """Reads the captions of a split; the arguments, and what is raised, are those of `cub.cub`.
+  def __init__(
+    self, source: Source, split: str = "train", min_count: int = 3, prior_count: float = 1.0
+  ):
+    """Reads the captions of a split; raises ValueError where there is no such split.
 
     Args:
+      source: `Source`.
       split: where to learn from.
-      manual_dir: see `cub.cub`.
-      data_dir: see `cub.cub`.
-      crop: see `cub.cub`.
       min_count: words in more captions than this are looked at.
       prior_count: captions that each class is given beforehand, with the words of all classes.
     """
-    photos = cub.photos(split, manual_dir, data_dir, crop)
+    photos = dataset.photos(source, split)
     captions = photos["captions"].reshape([-1])
     classes = np.repeat(photos["class"], len(captions) // len(photos["class"]))
     said = [set(_words(caption)) for caption in captions]
@@ -68,7 +68,7 @@ class ClassByWords:
     self._log_odds = np.log(share) - np.log1p(-share)
     self._log_absent = np.log1p(-share).sum(-1) + np.log(of_class.mean(-1))  # [N]
 
-  def __call__(self, sentences):
+  def __call__(self, sentences: Sequence[bytes]) -> dict[str, np.ndarray]:
     """Strings [B] -> {"class": int [B]}."""
     occurs = self._occurrence([_words(sentence) for sentence in sentences])
     scores = occurs @ self._log_odds.T + self._log_absent  # [B, N]

@@ -57,7 +57,7 @@ def _fetched(files, builder, folder, data_dir):
   except _FAILURES as error:
     raise FileNotFoundError(
       f"{folder} has no {', '.join(files)}, and {next(iter(urls.values()))} cannot be fetched "
-      f"({type(error).__name__}): put the official files there, below --manual_dir, or give this "
+      f"({type(error).__name__}): put the official files there, below manual_dir, or give this "
       "machine a way to the network"
     ) from error
 

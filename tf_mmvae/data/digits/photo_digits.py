@@ -132,7 +132,7 @@ def photos(part, manual_dir=None, data_dir=None):
   if not paths:
     raise FileNotFoundError(
       f"{folder} has no *.jpg: put photographs there, such as those of BSDS500, and give the "
-      "folder above photos/ as --manual_dir")
+      "folder above photos/ as manual_dir")
   found = []
   for path in paths:
     try:

@@ -44,7 +44,7 @@ class Source:
       ValueError: an argument is wrong, or something in the manifest: all of it in one `Problems`.
     """
     if not isinstance(manifest, (str, pathlib.PurePath)) or not str(manifest):
-      raise ValueError(f"MANIFEST must be the path of a .csv or .jsonl in quotes, got {manifest!r}")
+      raise ValueError(f"manifest must be the path of a .csv or .jsonl, got {manifest!r}")
     path = pathlib.Path(manual_dir or "", pathlib.Path(manifest).expanduser())
     self.manifest = Manifest(path, columns, label, split_column, fractions, group_column, seed)
     if self.manifest.num_left_out:
@@ -113,7 +113,7 @@ def examples(split, source, tokenizers=None, in_memory=True, augment=None):
   texts = [name for name, kind in manifest.columns.items() if not kind.of_files]
   if set(texts) != set(tokenizers):
     raise ValueError(f"tokenizers for {sorted(tokenizers)}, but the manifest's texts are "
-                     f"{sorted(texts)}: make TOKENIZERS and COLUMNS agree")
+                     f"{sorted(texts)}: make tokenizers and columns agree")
   gaps = manifest.gaps(split)
   held = _InMemory if in_memory else _OnDisk
   rows = held(source.records(ROWS, split), {n: t.encode for n, t in tokenizers.items()})

@@ -82,7 +82,7 @@ class Manifest:
     if not (columns and isinstance(columns, dict)
             and all(isinstance(kind, KINDS) for kind in columns.values())):
       raise ValueError("a manifest needs columns {modality: kind}, such as "
-                       '{"image": @columns.Picture(), "sentence": @columns.Text()}, got '
+                       '{"image": Picture(), "sentence": Text()}, got '
                        f"{columns!r}")
     fractions = manifest_splits.check_fractions(fractions) if split_column is None else {}
     self.path, self.columns = pathlib.Path(path), dict(columns)
@@ -113,7 +113,7 @@ class Manifest:
     self.splits = (manifest_splits.draw(keys, fractions, seed) if split_column is None
                    else self._given_splits(self._texts(rows, split_column), split_column))
     if self.num_rows:
-      self._find_empty_splits("raise its share in FRACTIONS, or add rows" if split_column is None
+      self._find_empty_splits("raise its share in fractions, or add rows" if split_column is None
                               else f"mark some in column '{split_column}'")
 
   def check_files(self):

@@ -79,7 +79,7 @@ class Records:
     shard = np.searchsorted(np.cumsum(self._split.shard_lengths), positions[0], side="right")
     path = self._split.filepaths[shard]
     raise OSError(f"{path} is missing or damaged, or may not be read: put back the file, or remove "
-                  f"{path.parent}, and the same command prepares it again")
+                  f"{path.parent}, and run it again to prepare the data anew")
 
 
 def ordered_key(i, num):
