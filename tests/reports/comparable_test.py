@@ -2,32 +2,36 @@ import pytest
 
 from tf_mmvae.reports import comparable
 from tf_mmvae.reports.comparison import Metric, Run
+from tf_mmvae.reports.settings import Settings
 
-SETTINGS = {
-    "SEED": 0, "B": 0.75, "K": 10, "BETA": 1.0, "LATENT_DIM": 4, "LIKELIHOOD": "@ours.laplace",
-    "METRICS": {"bounds": "@bounds.Bounds()", "shares": "@test/shares.Shares()"},
-    "ESTIMATOR": "@estimators.Estimator()",
-    "evaluate.Evaluation.metrics": "%METRICS",
-    "bounds.Bounds.num_samples": "%K",
-    "bounds.Bounds.estimator": "%ESTIMATOR",
-    "bounds.Bounds.seed": 0,
-    "bounds.Bounds.num_examples": 100,
-    "test/shares.Shares.target": "image",
-    "train.train.estimator": "%ESTIMATOR",
-    "estimators.Estimator.beta": "%BETA",
-    "estimators.Estimator.gradient": "@objectives.dreg",
-    "image/modality.Modality.likelihood": "%LIKELIHOOD",
-    "ours.laplace.scale": "%B",
-}
+RUN = {"SEED": 0, "LATENT_DIM": 4}
+ESTIMATOR = {"mm.Estimator.beta": 1.0, "mm.Estimator.screening": None}
+METRICS = {
+    "bounds": {
+        "mm.metrics.Bounds.num_samples": 10,
+        "mm.metrics.Bounds.estimator": "@mm.Estimator()",
+        "mm.metrics.Bounds.seed": 0,
+        "mm.metrics.Bounds.num_examples": 100,
+        "mm.Estimator.gradient": "@mm.dreg",
+        **ESTIMATOR},
+    "shares": {"test/mm.metrics.Shares.target": "image"}}
+LIKELIHOODS = {
+    "image/mm.Modality.likelihood": "@mm.laplace_likelihood", "mm.laplace_likelihood.scale": 0.75}
+OBJECTIVE = {"estimator": "@mm.Estimator()", **ESTIMATOR}
 BOUNDS = ["objective", "elbo", "image/iwae", "log_p/image"]
 OTHERS = ["ess", "kl", "spiwaek"]
 
 
-def run(name="bounds", data="a", n=100, figures=(*BOUNDS, *OTHERS), scale=None, **settings):
+def run(name="bounds", data="a", n=100, figures=(*BOUNDS, *OTHERS), scale=None, run=None,
+        metric=None, likelihoods=LIKELIHOODS, objective=None):
+  """A run of one metric. run, metric, objective: what is set otherwise; likelihoods: all of it."""
   found = {figure: {"value": 1.0, "stderr": 0.1, "n": n} for figure in figures}
   if scale:
     found[scale[0]] = {"value": scale[1], "stderr": 0.1, "n": n}
-  return Run("r", {**SETTINGS, **settings}, {name: Metric(found, data=data)})
+  of_metric = {**METRICS[name], **(metric or {}), **(objective or {} if name == "bounds" else {})}
+  settings = Settings({**RUN, **(run or {})}, {**METRICS, name: of_metric},
+                      likelihoods=likelihoods, objective={**OBJECTIVE, **(objective or {})})
+  return Run("r", settings, {name: Metric(found, data=data)})
 
 
 def reasons(*groups, name="bounds", units=None):
@@ -36,13 +40,14 @@ def reasons(*groups, name="bounds", units=None):
 
 def test_nothing_keeps_like_runs_apart():
   assert reasons(run(), run()) == {}
-  other = run(LATENT_DIM=8, **{"bounds.Bounds.seed": 3, "bounds.Bounds.num_examples": 200,
-                               "estimators.Estimator.gradient": "@objectives.stl"})
+  other = run(run={"LATENT_DIM": 8}, metric={
+      "mm.metrics.Bounds.seed": 3, "mm.metrics.Bounds.num_examples": 200,
+      "mm.metrics.Bounds.batch_size": 9, "mm.Estimator.gradient": "@mm.stl"})
   assert reasons(run(), other) == {}
 
 
 def test_a_run_without_the_metric_says_nothing():
-  assert reasons(run(), run("shares", data="b", B=0.1), run()) == {}
+  assert reasons(run(), run("shares", data="b", likelihoods={}), run()) == {}
   assert reasons(run("shares"), run("shares")) == {}
 
 
@@ -54,15 +59,57 @@ def test_test_data():
   assert set(reasons(seeds, run())) == {*BOUNDS, *OTHERS}
 
 
+K = "mm.metrics.Bounds.num_samples"
+
+
 def test_the_settings_of_the_metric():
-  found = reasons(run(), run(), run(K=20))
-  assert found == dict.fromkeys(
-      [*BOUNDS, *OTHERS], "it was set otherwise (bounds.Bounds.num_samples: 10, 10, 20)")
-  assert reasons(run(), run(K="%NUM", NUM="%TEN", TEN=10)) == {}  # macros of macros
-  assert reasons(run("shares"), run("shares", K=20), name="shares") == {}
-  found = reasons(run("shares"), run("shares", **{"test/shares.Shares.target": "words"}),
+  found = reasons(run(), run(), run(metric={K: 20}))
+  assert found == dict.fromkeys([*BOUNDS, *OTHERS], f"it was set otherwise ({K}: 10, 10, 20)")
+  assert reasons(run(), run(metric={K: 10})) == {}
+  other = run("shares")
+  other.settings.metrics["bounds"] = {K: 20}
+  assert reasons(run("shares"), other, name="shares") == {}
+  found = reasons(run("shares"), run("shares", metric={"test/mm.metrics.Shares.target": "words"}),
                   name="shares")
-  assert found["ess"] == "it was set otherwise (test/shares.Shares.target: image, words)"
+  assert found["ess"] == "it was set otherwise (test/mm.metrics.Shares.target: image, words)"
+
+
+def test_what_a_metric_refers_to_counts():
+  found = reasons(run("shares", metric={"mm.metrics.AggregatePosterior.num_components": 5}),
+                  run("shares"), name="shares")
+  assert found["ess"] == (
+      "it was set otherwise (mm.metrics.AggregatePosterior.num_components: 5, –)")
+
+
+def test_names_from_python():
+  def named(num_samples, seed):
+    settings = Settings({"seed": seed}, {"bounds": {"num_samples": num_samples, "seed": seed}},
+                        objective={"num_samples": num_samples})
+    return run()._replace(settings=settings)
+
+  assert reasons(named(10, 0), named(10, 1)) == {}
+  found = reasons(named(10, 0), named(20, 0))  # an objective's own settings are no metric's
+  assert found["kl"] == "it was set otherwise (num_samples: 10, 20)"
+
+
+def test_seeds_of_a_group_that_were_measured_otherwise():
+  seeds = [run(metric={K: 10}), run(metric={K: 20}), run(metric={K: 10})]
+  assert reasons(seeds, run())["kl"] == f"it was set otherwise ({K}: 10, 20, 10)"
+  assert reasons(seeds[::2], run()) == {}
+
+
+def test_what_is_not_recorded():
+  unknown = run()._replace(name="u", settings=None)
+  left_out = run()._replace(name="l", settings=Settings(RUN, likelihoods={}))
+  for other in (unknown, left_out):
+    assert reasons(run(), other) == reasons(other, other) == {}
+    assert set(reasons(run(), other, run(metric={K: 20}))) == {*BOUNDS, *OTHERS}
+    assert reasons(run(), other._replace(metrics=run(n=50).metrics))["kl"].startswith("the numb")
+    assert comparable.unrecorded([[run()], [other]], "bounds") == [other.name]
+  groups = [[unknown, run()], [run("shares")], [left_out]]
+  assert comparable.unrecorded(groups, "bounds") == ["u", "l"]
+  assert comparable.unrecorded(groups[:2], "bounds") == []  # there is nothing to compare it with
+  assert comparable.unrecorded([[run()], [run()]], "bounds") == []
 
 
 def test_numbers_of_observations():
@@ -74,15 +121,16 @@ def test_numbers_of_observations():
   assert set(reasons(mixed, run())) == {*BOUNDS, *OTHERS}
 
 
-@pytest.mark.parametrize("settings, said", [
-    ({"B": 0.5}, "ours.laplace.scale: 0.75, 0.5"),
-    ({"LIKELIHOOD": "@ours.normal"},
-     "image/modality.Modality.likelihood: @ours.laplace, @ours.normal; "
-     "ours.laplace.scale: 0.75, –"),
-    ({"image/ours.laplace.scale": 0.5}, "image/ours.laplace.scale: –, 0.5"),
+@pytest.mark.parametrize("likelihoods, said", [
+    ({**LIKELIHOODS, "mm.laplace_likelihood.scale": 0.5}, "mm.laplace_likelihood.scale: 0.75, 0.5"),
+    ({"image/mm.Modality.likelihood": "@mm.normal_likelihood"},
+     "image/mm.Modality.likelihood: @mm.laplace_likelihood, @mm.normal_likelihood; "
+     "mm.laplace_likelihood.scale: 0.75, –"),
+    ({**LIKELIHOODS, "image/mm.laplace_likelihood.scale": 0.5},
+     "image/mm.laplace_likelihood.scale: –, 0.5"),
 ])
-def test_likelihoods_need_one_scale(settings, said):
-  found = reasons(run(), run(**settings))
+def test_likelihoods_need_one_scale(likelihoods, said):
+  found = reasons(run(), run(likelihoods=likelihoods))
   assert found == dict.fromkeys(
       BOUNDS, f"likelihoods compare at one family and scale alone ({said})")
 
@@ -95,14 +143,14 @@ def test_scales_that_were_measured(name):
 
 
 def test_figures_in_nats_are_likelihoods():
-  found = reasons(run(), run(B=0.5), units={"kl": "nats", "ess": "%"})
+  found = reasons(run(), run(likelihoods={}), units={"kl": "nats", "ess": "%"})
   assert set(found) == {*BOUNDS, "kl"}
 
 
-@pytest.mark.parametrize("settings, said", [
-    ({"BETA": 2.0}, "estimators.Estimator.beta: 1.0, 2.0"),
-    ({"train.train.estimator": "@objectives.Other()"}, "estimator: @estimators.Estimator(), @ob"),
+@pytest.mark.parametrize("objective, said", [
+    ({"mm.Estimator.beta": 2.0}, "mm.Estimator.beta: 1.0, 2.0"),
+    ({"estimator": "@mm.SubsampledEstimator()"}, "estimator: @mm.Estimator(), @mm.Sub"),
 ])
-def test_an_objective_is_compared_with_its_like(settings, said):
-  found = reasons(run(), run(**settings))
+def test_an_objective_is_compared_with_its_like(objective, said):
+  found = reasons(run(), run(objective=objective))
   assert list(found) == ["objective"] and f"the objectives differ ({said}" in found["objective"]

@@ -6,6 +6,7 @@ import pytest
 
 from tf_mmvae.reports import comparison
 from tf_mmvae.reports.comparison import Metric, Run
+from tf_mmvae.reports.settings import Settings
 
 NAN = float("nan")
 
@@ -14,7 +15,11 @@ def run(name="a", value=1.0, stderr=0.1, n=100, *, seed=0, side="high", unit="",
         **settings):
   found = {"value": value, "stderr": stderr, "n": n, **({"note": note} if note else {})}
   metric = Metric({"f": found}, {"f": unit}, {"f": side} if side else {})
-  return Run(name, {"SEED": seed, **settings}, {"m": metric}, 20)
+  return Run(name, recorded(SEED=seed, **settings), {"m": metric}, 20)
+
+
+def recorded(**of_run):
+  return Settings(of_run, dict.fromkeys("klm", {}))
 
 
 def row(*runs):
@@ -54,17 +59,52 @@ def test_the_same_seed_again_has_a_column_of_its_own():
 
 def test_settings_that_differ():
   compared = comparison.compare([
-      run("a", D=4, x=[1], **{"b.c": "%D", "e.f": 1}), run("b", D=8, x=[1], **{"b.c": "%D"})])
+      run("a", D=4, x=[1], **{"b.c": "d", "e.f": 1}), run("b", D=8, x=[1], **{"b.c": "d"})])
   assert [(name, [cell.text for cell in cells]) for name, cells in compared.settings[2:]] == [
       ("D", ["4", "8"]), ("e.f", ["1", "–"])]
 
 
 def test_an_unknown_seed_and_step():
-  runs = [Run(name, {"D": name}, {}) for name in "ab"]
+  runs = [Run(name, recorded(D=name), {}) for name in "ab"]
   ((seed, cells), (other, _)) = comparison.compare(runs).settings
   assert (seed, other) == ("SEED", "D") and [cell.text for cell in cells] == ["–", "–"]
-  (_, (name, cells), _) = comparison.compare([*runs, Run("c", {}, {}, 1200)]).settings
+  (_, (name, cells), _) = comparison.compare([*runs, Run("c", recorded(), {}, 1200)]).settings
   assert name == "weights after step" and [cell.text for cell in cells] == ["–", "–", "1,200"]
+
+
+def test_seeds_from_python():
+  runs = [run(name)._replace(settings=recorded(seed=(i + 1) // 2 % 2, D=i // 2))
+          for i, name in enumerate("abcd")]
+  compared = comparison.compare(runs)
+  assert compared.columns == ["a … b, 2 seeds", "c … d, 2 seeds"]
+  assert [(name, [cell.text for cell in cells]) for name, cells in compared.settings] == [
+      ("SEED", ["0, 1", "1, 0"]), ("weights after step", ["20, 20", "20, 20"]), ("D", ["0", "1"])]
+
+
+def test_settings_that_are_not_recorded():
+  """Such a run is alone in its column, says nothing of settings, and nothing is marked."""
+  unknown = [run(name, 9.0)._replace(settings=None) for name in "bc"]
+  compared = comparison.compare([run("a", D=4), *unknown])
+  assert compared.columns == ["a, 1 seed", "b, 1 seed", "c, 1 seed"]
+  assert [(name, [cell.text for cell in cells]) for name, cells in compared.settings] == [
+      ("SEED", ["0", "?", "?"]), ("weights after step", ["20", "20", "20"])]
+  assert not any(cell.best for cell in compared.figures["m"][0][1])
+  assert compared.remarks == ["What was set for m is not recorded in b, c: see that it was "
+                              "measured alike. Nothing of it is marked."]
+  compared = comparison.compare([run("a", D=4), run("d", D=8), unknown[0]])
+  assert [cell.text for cell in dict(compared.settings)["D"]] == ["4", "8", "?"]
+
+
+def test_one_metric_that_is_not_recorded():
+  metrics = {name: run().metrics["m"] for name in "mk"}
+  other = run("b", 9.0, D=1)
+  runs = [Run("a", Settings({}, {"k": {}}), metrics),
+          other._replace(metrics={name: other.metrics["m"] for name in "mk"})]
+  compared = comparison.compare(runs)
+  ((_, of_m),), ((_, of_k),) = compared.figures["m"], compared.figures["k"]
+  assert not of_m[1].best and of_k[1].best
+  assert compared.remarks == ["What was set for m is not recorded in a: see that it was measured "
+                              "alike. Nothing of it is marked."]
 
 
 # Marks.
@@ -112,7 +152,7 @@ def test_runs_that_disagree_on_the_better_side():
   cells, remarks = row(run("a", 1.0), run("b", 9.0, D=1, side=None))
   assert not cells[1].best
   assert remarks == ["Nothing of b is marked: the results there do not say which direction is "
-                     "better. Measure again with tools/evaluate.py."]
+                     "better. Measure it again."]
 
 
 def test_what_is_not_to_be_compared_has_no_mark():
@@ -127,8 +167,8 @@ def test_one_remark_for_each_reason():
                    for name, n in zip("fg", (of_f, of_g), strict=True)}, {}, {"f": "high"})
 
   compared = comparison.compare([
-      Run("a", {"D": 1}, {"m": metric(9), "k": metric(9), "l": metric(9)}),
-      Run("b", {"D": 2}, {"m": metric(5, 5), "k": metric(9, 5), "l": metric(9)})])
+      Run("a", recorded(D=1), {"m": metric(9), "k": metric(9), "l": metric(9)}),
+      Run("b", recorded(D=2), {"m": metric(5, 5), "k": metric(9, 5), "l": metric(9)})])
   assert compared.remarks == ["Not to be compared: m, k (g): the numbers n of observations differ."]
 
 
@@ -137,8 +177,9 @@ def test_one_remark_for_each_reason():
 
 def test_figures_in_tables_stand_first():
   figures = {name: {"value": 0.5, "stderr": 0.1, "n": 9} for name in "abc"}
-  runs = [Run(name, {"D": name}, {"m": Metric(figures, {"c": "%", "a": "nats"})}) for name in "xy"]
-  runs.append(Run("z", {}, {"other": Metric({"g": figures["a"]})}))
+  tables = Metric(figures, {"c": "%", "a": "nats"})
+  runs = [Run(name, recorded(D=name), {"m": tables}) for name in "xy"]
+  runs.append(Run("z", recorded(), {"other": Metric({"g": figures["a"]})}))
   compared = comparison.compare(runs)
   shown = [(name, [cell.text for cell in cells]) for name, cells in compared.figures["m"]]
   assert shown == [("c", ["50 ± 10 %"] * 2 + ["–"]), ("a, nats", ["0.50 ± 0.10"] * 2 + ["–"])]
@@ -190,7 +231,7 @@ FOUND = {"f": {"value": 1.5, "stderr": None, "n": 1}, "g": {"value": 2, "stderr"
 def test_results_without_a_report(tmp_path):
   write(tmp_path, b=FOUND, a={})
   (tmp_path / "prior.png").write_bytes(b"")
-  assert comparison.read_results(tmp_path) == ({"a": Metric({}), "b": Metric(FOUND)}, None)
+  assert comparison.read(tmp_path) == (None, {"a": Metric({}), "b": Metric(FOUND)}, None)
 
 
 def test_results_with_a_report(tmp_path):
@@ -199,19 +240,31 @@ def test_results_with_a_report(tmp_path):
   write(tmp_path, a=FOUND, b=FOUND, c={}, report={"step": 300, "metrics": {
       "b": {"tables": [table, {**table, "rows": {"r": ["h"]}, "unit": ""}], "pictures": [],
             "better": {"f": "low"}, "data": "1234"}, "a": {}, "gone": {}}})
-  metrics, step = comparison.read_results(tmp_path)
+  settings, metrics, step = comparison.read(tmp_path)
+  assert settings is None
   assert step == 300 and list(metrics) == ["b", "a", "c"]
   assert metrics["b"] == Metric(FOUND, {"g": "%", "f": "%", "h": ""}, {"f": "low"}, "1234")
   assert list(metrics["b"].units) == ["g", "f", "h"]
   assert metrics["a"] == Metric(FOUND)
 
 
+OF_RUN = {"run": {"SEED": 3}, "likelihoods": {"scale": 0.5}, "objective": {"beta": 2}}
+
+
+def test_settings_of_results(tmp_path):
+  write(tmp_path, a=FOUND, b=FOUND, c=FOUND, report={"step": 1, "settings": OF_RUN, "metrics": {
+      "a": {"settings": {"num_samples": 9}}, "b": {"settings": None}, "c": {}}})
+  settings, _, _ = comparison.read(tmp_path)
+  assert settings == Settings({"SEED": 3}, {"a": {"num_samples": 9}}, {}, {"scale": 0.5},
+                              {"beta": 2})
+
+
 @pytest.mark.parametrize("files", [{}, {"report": {"metrics": {}}}])
 def test_no_results(tmp_path, files):
   with pytest.raises(FileNotFoundError, match="^no results in .*/no$"):
-    comparison.read_results(tmp_path / "no")
+    comparison.read(tmp_path / "no")
   with pytest.raises(FileNotFoundError, match="^no results in "):
-    comparison.read_results(write(tmp_path, **files))
+    comparison.read(write(tmp_path, **files))
 
 
 @pytest.mark.parametrize("text", ["", '{"f": {"value": 1', "\0", "\xff"])
@@ -219,7 +272,7 @@ def test_a_damaged_file(tmp_path, text):
   write(tmp_path, a=FOUND)
   (tmp_path / "b.json").write_bytes(text.encode("latin-1"))
   with pytest.raises(ValueError, match="b.json is damaged$"):
-    comparison.read_results(tmp_path)
+    comparison.read(tmp_path)
 
 
 @pytest.mark.parametrize("files", [
@@ -228,11 +281,14 @@ def test_a_damaged_file(tmp_path, text):
     {"report": []}, {"report": {"metrics": []}}, {"report": {"metrics": {"b": 3}}},
     {"report": {"metrics": {"b": {"tables": [{"rows": [1]}]}}}},
     {"report": {"metrics": {"b": {"better": 3}}}},
+    {"report": {"settings": 3, "metrics": {}}}, {"report": {"settings": {}, "metrics": {}}},
+    {"report": {"settings": {**OF_RUN, "run": []}, "metrics": {}}},
+    {"report": {"settings": OF_RUN, "metrics": {"b": {"settings": 3}}}},
 ])
 def test_files_of_another_kind(tmp_path, files):
   write(tmp_path, **{"b": FOUND, **files})
   with pytest.raises(ValueError, match=f"^the results in {tmp_path} are not as they were written"):
-    comparison.read_results(tmp_path)
+    comparison.read(tmp_path)
 
 
 def test_infinite_errors_are_no_reason_to_mark():

@@ -1,5 +1,6 @@
 import json
 import re
+import tempfile
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from tests import oracle
 from tf_mmvae.data.examples import Examples
 from tf_mmvae.metrics.findings import Findings, Picture, Table
 from tf_mmvae.reports import evaluation as evaluate
-from tf_mmvae.reports.results import Results
+from tf_mmvae.reports.results import Figure, Results
+from tf_mmvae.reports.settings import Settings
+
+SETTINGS = Settings(metrics=dict.fromkeys(["m", "first", "second"], {}))
 
 
 def data(num_examples=5, first=0.):
@@ -53,25 +57,68 @@ def test_figures_are_kept(tmp_path, model):
 def test_what_was_measured_is_not_measured_again(tmp_path, model):
   first, second = Metric(), Metric(error=ValueError("no reader"))
   evaluation = evaluate.Evaluation(data(), {"first": first, "second": second})
-  evaluation(model, tmp_path)
-  evaluation(model, tmp_path)
+  evaluation(model, tmp_path, SETTINGS)
+  evaluation(model, tmp_path, SETTINGS)
   assert (len(first.seen), len(second.seen)) == (1, 2)  # one that failed is tried again
   (tmp_path / "first.json").unlink()
-  evaluation(model, tmp_path)
+  evaluation(model, tmp_path, SETTINGS)
   assert len(first.seen) == 2
 
 
-@pytest.mark.parametrize("change", ["data", "contents", "weights", "settings", "max_examples"])
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_set_must_be_known(known, tmp_path, model):
+  """Of settings that nobody knows nobody can say that they are the same."""
+  metric = Metric()
+  evaluation = evaluate.Evaluation(data(), {"m": metric})
+  for settings in (None, Settings({"SEED": 0}), SETTINGS if known else None, None):
+    evaluation(model, tmp_path, settings)
+  assert len(metric.seen) == 4
+  evaluation(model, tmp_path, SETTINGS)
+  evaluation(model, tmp_path, SETTINGS)
+  assert len(metric.seen) == 5
+
+
+SET = Settings(metrics={"m": {"K": 2, "shape": (3, 4)}}, model={"D": 4})
+
+
+@pytest.mark.parametrize("change", [
+    "data", "contents", "weights", "settings", "model", "max_examples"])
 def test_what_a_figure_depends_on_makes_it_measured_again(change, tmp_path):
   model, metric = oracle.LinearGaussian(1).model(), Metric()
-  evaluate.Evaluation(data(), {"m": metric})(model, tmp_path, {"m": "K = 2"})
+  evaluate.Evaluation(data(), {"m": metric})(model, tmp_path, SET)
   dataset = {"data": data(6), "contents": data(first=1.)}.get(change, data())
   if change == "weights":
     weight = model.weights[0]
     weight.assign(weight + 1e-3)
+  later = {"settings": SET._replace(metrics={"m": {"K": 3, "shape": (3, 4)}}),
+           "model": SET._replace(model={"D": 5})}.get(change, SET)
   evaluate.Evaluation(dataset, {"m": metric}, 3 if change == "max_examples" else None)(
-      model, tmp_path, {"m": "K = 3" if change == "settings" else "K = 2", "other": change})
+      model, tmp_path, later)
   assert len(metric.seen) == 2
+
+
+def test_what_no_figure_depends_on(tmp_path, model):
+  metric = Metric()
+  for settings in (SET, Settings({"SEED": 1}, {"m": {"shape": [3, 4], "K": 2}, "k": {"K": 3}},
+                                 SET.model, objective={"beta": 2})):
+    found = evaluate.Evaluation(data(), {"m": metric})(model, tmp_path, settings)
+  assert len(metric.seen) == 1
+  assert found.entries["m"]["settings"] == {"K": 2, "shape": [3, 4]}
+  state = json.loads((tmp_path / "report.json").read_text())
+  assert state["settings"] == {"run": {"SEED": 1}, "likelihoods": {}, "objective": {"beta": 2}}
+  before = (tmp_path / "report.json").stat().st_mtime_ns
+  evaluate.Evaluation(data(), {"m": metric})(model, tmp_path, settings)
+  assert (tmp_path / "report.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("settings, said", [
+    (Settings({"x": float("nan")}), "settings of the run, 'x': nan cannot be kept"),
+    (Settings(metrics={"m": {"x": object}}), "settings of the metrics, 'm: x': <class 'object'> "),
+    (Settings(model={"x": {"y": {1}}}), r"settings of the model, 'x: y': \{1\} cannot be kept")])
+def test_settings_that_no_file_can_hold(settings, said, tmp_path, model):
+  with pytest.raises(ValueError, match=f"^{said}.*: give numbers, text, True, False or None, or "):
+    evaluate.Evaluation(data(), {"m": Metric()})(model, tmp_path, settings)
+  assert not list(tmp_path.iterdir())
 
 
 def test_words_of_labels_tell_data_apart():
@@ -84,12 +131,14 @@ def test_words_of_labels_tell_data_apart():
 def test_other_code_measures_again(tmp_path, model, monkeypatch):
   metric = Metric()
   evaluation = evaluate.Evaluation(data(), {"m": metric})
-  evaluation(model, tmp_path / "results")
+  evaluation(model, tmp_path / "results", SETTINGS)
+  evaluation(model, tmp_path / "results", SETTINGS)
+  assert len(metric.seen) == 1
   package = tmp_path / "package"
   package.mkdir()
   (package / "new.py").write_text("x = 1\n")
   monkeypatch.setattr("tf_mmvae.reports.results._PACKAGE", package)
-  evaluation(model, tmp_path / "results")
+  evaluation(model, tmp_path / "results", SETTINGS)
   assert len(metric.seen) == 2
 
 
@@ -167,10 +216,16 @@ def test_an_interruption_keeps_what_is_done(tmp_path, model):
   first, second = Metric(), Metric(error=KeyboardInterrupt())
   evaluation = evaluate.Evaluation(data(), {"first": first, "second": second})
   with pytest.raises(KeyboardInterrupt):
-    evaluation(model, tmp_path)
+    evaluation(model, tmp_path, SETTINGS)
   second.error = None
-  evaluation(model, tmp_path)
+  evaluation(model, tmp_path, SETTINGS)
   assert (len(first.seen), len(second.seen)) == (1, 2)
+
+
+def test_a_class_is_no_metric():
+  said = r"^metric 'm' is the class Metric: give an instance, Metric\(\)$"
+  with pytest.raises(ValueError, match=said):
+    evaluate.Evaluation(data(), {"m": Metric})
 
 
 @pytest.mark.parametrize("asked, expected", [(None, 5), (9, 5), (3, 3), (1, 1)])
@@ -194,6 +249,20 @@ def test_wrong_max_examples(asked):
 def test_check_raises_at_once(model):
   with pytest.raises(ValueError, match="unfit"):
     evaluate.Evaluation(data(), {"m": Unfit()}).check(model)
+
+
+def test_without_a_run(model, tmp_path, monkeypatch):
+  monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+  picture = Picture("a view", np.zeros([2, 3, 3], np.uint8))
+  metrics = {"m": Metric(Findings({"f": (1.5, 0.25, 4)}, pictures=(picture,))),
+             "bad": Metric(error=ValueError("no reader"))}
+  found = evaluate.evaluate(model, data(), metrics, max_examples=3)
+  assert metrics["m"].seen == [3] and not list(tmp_path.iterdir())
+  assert list(found) == ["m", "bad"] and found["m"] == {"f": Figure(1.5, 0.25, 4)}
+  assert str(found) == evaluate.table(found) == (
+      "m:\n  f     1.50 ± 0.25  (n = 4)\nbad:\n  not measured: no reader")
+  evaluate.evaluate(model, data(), metrics, tmp_path / "kept")
+  assert metrics["m"].seen == [3, 5] and Results(tmp_path / "kept")["m"] == found["m"]
 
 
 def test_table_of_bare_figures(tmp_path, model):

@@ -8,7 +8,7 @@ from tf_mmvae.metrics.findings import Findings, Picture, Table
 from tf_mmvae.reports import report
 from tf_mmvae.reports.results import Results
 
-ENTRY = {"title": "Coherence <of> birds", "weights": "w", "key": "k",
+ENTRY = {"title": "Coherence <of> birds", "weights": "w", "key": "k", "settings": {},
          "examples": "birds, 9 examples"}
 
 

@@ -1,39 +1,45 @@
 """Which figures of several runs are not to be compared, and why."""
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from tf_mmvae.reports.comparison import Run
 
 # Settings of a metric that change nothing of what it estimates.
 _NO_MATTER = ("seed", "batch_size", "num_examples", "estimator")
 _IN_NATS = re.compile(r"(^|/)(elbo|iwae|iwae_tight|objective|log_\w+)(/|$)")
 
 
-def reasons(groups, name, units):
+def reasons(groups: Sequence[Sequence["Run"]], name: str,
+            units: Mapping[str, str]) -> dict[str, str]:
   """Why figures of one metric are not to be compared between groups of runs.
 
   They are where the test data are the same, the metric was set alike, and a figure is over as many
   observations; likelihoods also need the same family and scale, and an objective its own settings.
+  Of settings that are not recorded nothing is said here; see `unrecorded`.
 
   Args:
-    groups: lists of `comparison.Run`; those of one list differ in SEED alone.
+    groups: lists of `comparison.Run`; those of one list differ in their seed alone.
     name: of the metric.
     units: {figure: unit}; figures in "nats" are likelihoods, and those of the bounds' names.
 
   Returns:
     {figure: what keeps it from being compared}
   """
-  groups = [[run for run in group if name in run.metrics] for group in groups]
-  groups = [group for group in groups if group]
-  settings = [group[0].settings for group in groups]
+  groups = _having(groups, name)
+  recorded = [[run for run in group if _is_recorded(run, name)] for group in groups]
   metrics = [[run.metrics[name] for run in group] for group in groups]
   figures = dict.fromkeys(f for group in metrics for metric in group for f in metric.figures)
   if _differ({metric.data for metric in group} for group in metrics):
     return dict.fromkeys(figures, "the test data differ")
-  if differing := _differing([_metric_settings(one, name) for one in settings]):
+  if differing := _differing(recorded, lambda run: _metric_settings(run, name)):
     return dict.fromkeys(figures, f"it was set otherwise ({differing})")
-  scales = _differing([_likelihood_settings(one) for one in settings]) or ", ".join(
+  scales = _differing(recorded, lambda run: run.settings.likelihoods) or ", ".join(
       f for f in figures if {"b", "scale"} & set(f.split("/"))
       and _differ(_all(metrics, f, "value")))
-  objectives = _differing([_objective_settings(one) for one in settings])
+  objectives = _differing(recorded, lambda run: run.settings.objective)
   found = {}
   for figure in figures:
     in_nats = units.get(figure) == "nats" or _IN_NATS.search(figure)
@@ -46,6 +52,36 @@ def reasons(groups, name, units):
   return found
 
 
+def unrecorded(groups: Sequence[Sequence["Run"]], name: str) -> list[str]:
+  """Names of runs of which nobody knows how a metric was set, where there are groups to compare."""
+  groups = _having(groups, name)
+  return [run.name for group in groups for run in group
+          if len(groups) > 1 and not _is_recorded(run, name)]
+
+
+def _having(groups, name):
+  groups = [[run for run in group if name in run.metrics] for group in groups]
+  return [group for group in groups if group]
+
+
+def _is_recorded(run, name):
+  return run.settings is not None and name in run.settings.metrics
+
+
+def _metric_settings(run, name):
+  """What a metric's estimates depend on; the settings of an estimator are the objective's own."""
+  settings = run.settings.metrics[name]
+  has_estimator = any(_argument(key) == "estimator" for key in settings)
+  of_estimator = run.settings.objective if has_estimator else {}
+  return {key: value for key, value in settings.items() if _argument(key) not in _NO_MATTER
+          and not (has_estimator and _argument(key) == "gradient")
+          and (key, value) not in of_estimator.items()}
+
+
+def _argument(name):
+  return name.split(".")[-1].lower()
+
+
 def _all(metrics, figure, key):
   """What each group that has a figure holds of it, a set over its runs."""
   found = [{metric.figures[figure][key] for metric in group if figure in metric.figures}
@@ -53,43 +89,15 @@ def _all(metrics, figure, key):
   return [values for values in found if values]
 
 
-def _metric_settings(settings, name):
-  metrics = _resolved(settings, settings.get("evaluate.Evaluation.metrics"))
-  reference = metrics.get(name) if isinstance(metrics, dict) else None
-  return {key: value for key, value in _bound(settings, reference).items()
-          if key.rsplit(".", 1)[1] not in _NO_MATTER}
+def _differing(groups, settings_of):
+  """What is not the same in all runs, as text, once for a group that agrees; empty if nothing is.
 
-
-def _likelihood_settings(settings):
-  found = {}
-  for key in settings:
-    if key.endswith("Modality.likelihood"):
-      found |= {key: _resolved(settings, settings[key]), **_bound(settings, settings[key])}
-  return found
-
-
-def _objective_settings(settings):
-  estimator = settings.get("train.train.estimator")
-  return {"estimator": _resolved(settings, estimator), **{
-      key: value for key, value in _bound(settings, estimator).items()
-      if not key.endswith(".gradient")}}
-
-
-def _bound(settings, reference):
-  """{name: value} of what is set of the function that a reference names, in any scope."""
-  selector = str(_resolved(settings, reference)).strip("@()").split("/")[-1]
-  return {key: _resolved(settings, value) for key, value in settings.items()
-          if key.split("/")[-1].rpartition(".")[0] == selector}
-
-
-def _resolved(settings, value):
-  while isinstance(value, str) and value.startswith("%") and value[1:] in settings:
-    value = settings[value[1:]]
-  return value
-
-
-def _differing(settings):
-  """What is not the same in all, as text; empty if nothing is."""
+  settings_of: function of a run.
+  """
+  settings = []
+  for group in groups:
+    found = [settings_of(run) for run in group]
+    settings += [one for i, one in enumerate(found) if one not in found[:i]]
   names = sorted({name for one in settings for name in one})
   return "; ".join(f"{name}: {', '.join(str(one.get(name, '–')) for one in settings)}"
                    for name in names if _differ(repr(one.get(name)) for one in settings))

@@ -3,12 +3,17 @@
 import json
 import math
 import os
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tf_mmvae.reports import comparable, html, results
+from tf_mmvae.reports.settings import Settings
 
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_SEEDS = ("SEED", "seed")
 _MOST = 15  # rows of settings that are shown at once
 _LEGEND = (
     "After ± stands the standard deviation over the seeds of a column. With one seed the figure's "
@@ -21,31 +26,31 @@ _LEGEND = (
 class Metric(NamedTuple):
   """What one metric found in one run."""
 
-  figures: dict  # {figure: {"value", "stderr", "n"}, with "note" where there is one}
-  units: dict = {}  # {figure: its unit} of those that a table shows, in the order of the tables
-  better: dict = {}  # {figure: "high" or "low"}
+  figures: dict[str, dict[str, Any]]  # {figure: {"value", "stderr", "n"}, and a "note" or none}
+  units: Mapping[str, str] = _NOTHING  # {figure: its unit}, in the order of the tables with units
+  better: Mapping[str, str] = _NOTHING  # {figure: "high" or "low"}
   data: str | None = None  # fingerprint of what it was measured on
 
 
 class Run(NamedTuple):
-  """What one run was set by and what it found; read with `read_results`."""
+  """What one run was set by and what it found: `Run(name, *read(folder))`."""
 
   name: str
-  settings: dict  # {"SEED": 0, "scope/module.name.argument": value}; references are text
-  metrics: dict  # {name: Metric}
+  settings: Settings | None  # None where they are not recorded
+  metrics: dict[str, Metric]
   step: int | None = None  # of the weights; None where no report says it
 
 
 class Comparison(NamedTuple):
-  """Tables of several runs, a column a group of runs that differ in SEED alone."""
+  """Tables of several runs, a column a group of runs that differ in their seed alone."""
 
-  columns: list  # headings
-  settings: list  # (name, [Cell]) of what differs
-  figures: dict  # {metric: [(figure, [Cell])]}
-  others: dict  # {metric: [(figure, [Cell])]} of those that stand in no table
-  remarks: list  # sentences
+  columns: list[str]  # headings
+  settings: list[tuple[str, list[html.Cell]]]  # what differs
+  figures: dict[str, list[tuple[str, list[html.Cell]]]]  # {metric: [(figure, cells)]}
+  others: dict[str, list[tuple[str, list[html.Cell]]]]  # of those that stand in no table
+  remarks: list[str]  # sentences
 
-  def text(self):
+  def text(self) -> str:
     """As lines for a terminal, without `others`."""
     lines = _lines("Settings that differ", self.columns, self.settings[:_MOST])
     if self.settings[_MOST:]:
@@ -56,7 +61,7 @@ class Comparison(NamedTuple):
     lines += [""] + ([f"And {num} figures more, on the page."] if num else [])
     return "\n".join([*lines, *self.remarks, *self._legend("*")])
 
-  def html(self):
+  def html(self) -> str:
     """As a page."""
     parts = [self._table(self.settings[:_MOST], "Settings that differ"),
              self._more(self.settings[_MOST:], "Settings that differ")]
@@ -79,11 +84,14 @@ class Comparison(NamedTuple):
     return [line.format(mark) for line in _LEGEND]
 
 
-def read_results(folder):
-  """({name: Metric}, step of the weights or None) of what `Evaluation` wrote into a folder.
+def read(folder: str | os.PathLike) -> tuple[Settings | None, dict[str, Metric], int | None]:
+  """(settings, {name: Metric}, step) of what `Evaluation` wrote into a folder.
+
+  Settings are None where nothing says them, and have `metrics` of those alone of which it was
+  recorded; the step of the weights is None where no report says it.
 
   Raises:
-    FileNotFoundError: if there is none.
+    FileNotFoundError: if there are no results.
     ValueError: for a file that is damaged.
   """
   names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
@@ -103,9 +111,18 @@ def read_results(folder):
     if not isinstance(step, int | None) or not all(
         isinstance(metric.data, str | None) for metric in metrics.values()):
       raise TypeError("no step, or no fingerprint")
-    return {name: metrics[name] for name in order}, step
-  except (AttributeError, KeyError, TypeError) as error:
+    return _settings(report), {name: metrics[name] for name in order}, step
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f"the results in {folder} are not as they were written") from error
+
+
+def _settings(report):
+  of_run = report.get("settings")
+  if of_run is None:
+    return None
+  of_metrics = {name: entry["settings"] for name, entry in report["metrics"].items()
+                if entry.get("settings") is not None}
+  return results.as_settings(of_run, of_metrics)
 
 
 def _read(path):
@@ -122,20 +139,22 @@ def _said(report):
   return units, dict(report.get("better", {})), report.get("data")
 
 
-def compare(runs):
-  """A `Comparison` of runs, given as a list of `Run`."""
+def compare(runs: Sequence[Run]) -> Comparison:
+  """Puts runs side by side."""
   groups = _groups(runs)
   metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))
-  figures, others, kept_apart = {}, {}, {}
+  figures, others, kept_apart, unrecorded = {}, {}, {}, {}
   for name in metrics:
     found = [run.metrics[name] for run in runs if name in run.metrics]
     units = {figure: unit for metric in found for figure, unit in metric.units.items()}
     better = _agreed(found)
     reasons = comparable.reasons(groups, name, units)
+    if unsaid := comparable.unrecorded(groups, name):
+      unrecorded.setdefault(tuple(unsaid), []).append(name)
     figures[name], others[name] = [], []
     for figure in dict.fromkeys([*units, *(f for metric in found for f in metric.figures)]):
       columns = [_Column.of(group, name, figure) for group in groups]
-      best = None if figure in reasons else _best(columns, better.get(figure))
+      best = None if unsaid or figure in reasons else _best(columns, better.get(figure))
       unit = units.get(figure, "")
       cells = [column.cell(unit, i == best) for i, column in enumerate(columns)]
       place = figures if figure in units or not units else others
@@ -145,23 +164,36 @@ def compare(runs):
       every = len(which) == len(figures[name] + others[name])
       kept_apart.setdefault(reason, []).append(name if every else f"{name} ({_listed(which)})")
   remarks = [f"Not to be compared: {', '.join(of)}: {reason}." for reason, of in kept_apart.items()]
+  remarks += [f"What was set for {', '.join(of)} is not recorded in {_listed(unsaid)}: see that it "
+              "was measured alike. Nothing of it is marked." for unsaid, of in unrecorded.items()]
   without = [run.name for run in runs if not any(m.better for m in run.metrics.values())]
   if without:
     remarks.append(f"Nothing of {_listed(without)} is marked: the results there do not say which "
-                   "direction is better. Measure again with tools/evaluate.py.")
-  return Comparison([_heading(group) for group in groups], _settings(groups), figures, others,
+                   "direction is better. Measure it again.")
+  return Comparison([_heading(group) for group in groups], _differing(groups), figures, others,
                     remarks)
 
 
 def _groups(runs):
-  """Lists of runs that differ in SEED alone; a seed that comes again begins another list."""
+  """Lists of runs that differ in their seed alone.
+
+  A seed that comes again begins another list, and so does one that is not recorded.
+  """
   groups = {}
   for run in runs:
-    same = repr(sorted((k, repr(v)) for k, v in run.settings.items() if k != "SEED"))
-    group = next(i for i in range(len(runs)) if run.settings.get("SEED") not in [
-        other.settings.get("SEED") for other in groups.get((same, i), [])])
+    same = run.settings and repr(sorted(
+        (k, repr(v)) for k, v in run.settings.run.items() if k not in _SEEDS))
+    group = next(i for i in range(len(runs)) if _seed(run) not in map(
+        _seed, groups.get((same, i), [])))
     groups.setdefault((same, group), []).append(run)
   return list(groups.values())
+
+
+def _seed(run):
+  """As text."""
+  if run.settings is None:
+    return "?"
+  return str(next((run.settings.run[name] for name in _SEEDS if name in run.settings.run), "–"))
 
 
 def _heading(group):
@@ -169,19 +201,20 @@ def _heading(group):
   return f"{first} … {others[-1]}, {len(group)} seeds" if others else f"{first}, 1 seed"
 
 
-def _settings(groups):
+def _differing(groups):
   """Rows of what differs between groups, the runs' seeds and steps first."""
-  seeds = [", ".join(str(run.settings.get("SEED", "–")) for run in group) for group in groups]
+  seeds = [", ".join(map(_seed, group)) for group in groups]
   steps = [", ".join(f"{run.step:,}" if run.step is not None else "–" for run in group)
            for group in groups]
   rows = [("SEED", seeds)]
   if any(run.step is not None for group in groups for run in group):
     rows.append(("weights after step", steps))
-  names = sorted({name for group in groups for name in group[0].settings} - {"SEED"},
+  settings = [group[0].settings and group[0].settings.run for group in groups]
+  names = sorted({name for one in settings if one is not None for name in one} - {*_SEEDS},
                  key=lambda name: ("." in name, name))
   for name in names:
-    values = [str(group[0].settings.get(name, "–")) for group in groups]
-    if len(set(values)) > 1:
+    values = ["?" if one is None else str(one.get(name, "–")) for one in settings]
+    if len(set(values) - {"?"}) > 1:
       rows.append((name, values))
   return [(name, [html.Cell(value, words=True) for value in values]) for name, values in rows]
 

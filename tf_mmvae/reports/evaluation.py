@@ -1,25 +1,34 @@
 """Metrics of a model on a data set, one after the other, kept as JSON."""
 
 import hashlib
+import json
+import os
 import re
 import resource
+import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 from absl import logging
 
 from tf_mmvae.metrics.findings import Findings
-from tf_mmvae.reports import html, results
+from tf_mmvae.reports import results
+from tf_mmvae.reports.settings import Settings
+
+Metric = Callable[[Any, Any], Findings | dict[str, tuple[float, float, int]]]
 
 
 class Evaluation:
   """Measures a model by named metrics on held-out data."""
 
-  def __init__(self, dataset, metrics, max_examples=None):
+  def __init__(self, dataset: Any, metrics: dict[str, Metric], max_examples: int | None = None):
     """Sets what is measured.
 
     Args:
-      dataset: held-out examples.
+      dataset: `Examples` that were held out.
       metrics: {name: function (model, dataset) -> `Findings`, or figures {name: (value, standard
         error, number)} alone}. One may have a `title`, and a method `check(model)` that raises a
         ValueError for a model that it is not fit for.
@@ -34,19 +43,20 @@ class Evaluation:
           f"max_examples must be a whole number of at least 1, or None, got {max_examples!r}")
     self.dataset, self._metrics = dataset.spread(max_examples), metrics
 
-  def what(self):
+  def what(self) -> str:
     """What is measured on what, in words."""
     return (f"{', '.join(self._metrics) or 'no metric'} on {self.dataset.name}, "
             f"{self.dataset.num_examples:,} examples")
 
-  def check(self, model):
+  def check(self, model: keras.Model) -> None:
     """Raises the ValueError of a metric that finds the model unfit for it, before all the work."""
     for metric in self._metrics.values():
       if hasattr(metric, "check"):
         metric.check(model)
 
-  def __call__(self, model, directory, settings=None, step=None):
-    """Measures what has not been measured in the same way before; returns `Results`.
+  def __call__(self, model: keras.Model, directory: str | os.PathLike,
+               settings: Settings | None = None, step: int | None = None) -> results.Results:
+    """Measures what has not been measured in the same way before.
 
     What is in the directory already stays if weights, data, settings and the package are the same,
     so that an evaluation goes on where it was stopped. A metric that fails is noted, and the others
@@ -55,17 +65,26 @@ class Evaluation:
     Args:
       model: `MultimodalVAE`.
       directory: for `Results`.
-      settings: {metric: text that changes with what its figures depend on besides}.
+      settings: what was set. Where nobody knows it, None, or of a metric that `settings.metrics`
+        leaves out, all is measured anew.
       step: after which the model has these weights, for the record.
+
+    Raises:
+      ValueError: if a setting cannot be kept as JSON.
     """
+    if settings is not None:
+      settings = settings.as_json()
     found = results.Results(directory)
     weights, data = _digest(model), self.dataset.fingerprint()
-    found.begin(weights, step)
+    found.begin(weights, step, settings)
     examples = f"{self.dataset.name}, {self.dataset.num_examples:,} examples"
     for name, metric in self._metrics.items():
-      key = results.key(data, (settings or {}).get(name, ""))
+      of_metric = settings and settings.metrics.get(name)
+      key = None if of_metric is None else results.key(
+          data, json.dumps([of_metric, settings.model], sort_keys=True))
       title = getattr(metric, "title", name.replace("_", " ").capitalize())
-      entry = {"title": title, "examples": examples, "weights": weights, "data": data, "key": key}
+      entry = {"title": title, "examples": examples, "weights": weights, "data": data,
+               "settings": of_metric, "key": key}
       if found.is_current(name, key):
         logging.info("Measured before: %s", name)
         continue
@@ -86,6 +105,35 @@ class Evaluation:
     return found
 
 
+def evaluate(model: keras.Model, dataset: Any, metrics: dict[str, Metric],
+             directory: str | os.PathLike | None = None,
+             max_examples: int | None = None) -> results.Results:
+  """Measures a model, whoever trained it.
+
+    found = evaluate(model, dataset, {"held_out": HeldOut(Estimator(), num_samples=10)})
+    print(found)
+    found["held_out"]["elbo"].value  # nats
+
+  Args:
+    model, dataset, metrics, max_examples: see `Evaluation`.
+    directory: for the files of `Results`. None leaves nothing on disk; the figures are in memory,
+      and pictures are gone.
+
+  Raises:
+    ValueError: see `Evaluation`.
+  """
+  evaluation = Evaluation(dataset, metrics, max_examples)
+  if directory is not None:
+    return evaluation(model, directory)
+  with tempfile.TemporaryDirectory() as folder:
+    return evaluation(model, folder)
+
+
+def table(found: results.Results) -> str:
+  """What `Results` hold, as lines of text."""
+  return str(found)
+
+
 def _check_metrics(metrics):
   if not isinstance(metrics, dict):
     raise ValueError(f"metrics must be {{name: metric}}, got {metrics!r}")
@@ -94,8 +142,8 @@ def _check_metrics(metrics):
       raise ValueError(f"{name!r} cannot name a metric, whose figures go into a file of this name: "
                        "take letters, digits, '_' and '-', and not 'report'")
     if isinstance(metric, type):
-      raise ValueError(f"metric '{name}' is the class {metric.__name__}: in a gin file give it "
-                       "with () after its name")
+      raise ValueError(f"metric '{name}' is the class {metric.__name__}: give an instance, "
+                       f"{metric.__name__}()")
     if not callable(metric):
       raise ValueError(f"metric '{name}' must be a function (model, dataset), got {metric!r}")
 
@@ -117,46 +165,6 @@ def _as_findings(found):
     return Findings(found)
   raise ValueError(f"it returned {type(found).__name__} in place of Findings, or of figures "
                    "{name: (value, standard error, number)}")
-
-
-def table(found):
-  """What `Results` hold, as lines of text."""
-  lines = []
-  for metric, entry in found.entries.items():
-    figures = found.figures(metric)
-    lines.append(f"{metric}:")
-    if "error" in entry:
-      lines.append(f"  not measured: {entry['error']}")
-      continue
-    tables = [t for t in entry["tables"] if not t["detail"]]
-    for of_one in tables:
-      lines += _in_columns(of_one, figures)
-    if not tables:
-      width = max(map(len, figures), default=0)
-      lines += [f"  {name:<{width}}  {_said(figure):>14}  (n = {figure['n']})"
-                for name, figure in figures.items()]
-    lines += [f"  {remark}" for remark in entry["remarks"]]
-  return "\n".join(lines)
-
-
-def _in_columns(of_one, figures):
-  """A table of `Results` as lines, with the notes on its figures below."""
-  unit = of_one["unit"]
-  rows = [["", *of_one["columns"]]]
-  for name, cells in of_one["rows"].items():
-    rows.append([name, *("" if cell is None else _said(figures[cell], unit) for cell in cells)])
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  shown = {cell for cells in of_one["rows"].values() for cell in cells if cell}
-  notes = {figures[cell]["note"] for cell in shown if "note" in figures[cell]}
-  return [f"  {of_one['title']}{f', {unit}' if unit not in ('', '%') else ''}",
-          *("    " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-            for row in rows),
-          *(f"    * {note}" for note in sorted(notes))]
-
-
-def _said(figure, unit=""):
-  said = html.figure(figure["value"], figure["stderr"], unit)
-  return said + (" *" if "note" in figure else "")
 
 
 def _digest(model):

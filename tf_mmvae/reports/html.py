@@ -2,6 +2,7 @@
 
 import html
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 escape = html.escape
@@ -41,14 +42,15 @@ class Cell(NamedTuple):
   words: bool = False
 
 
-def page(title, body):
+def page(title: str, body: str) -> str:
   """A whole page with its style. title: text; body: HTML."""
   return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
           f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
           f"<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n")
 
 
-def table(columns, rows, corner=""):
+def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str | Cell | None]]],
+          corner: str = "") -> str:
   """A table as HTML, with headings that stay in sight.
 
   Args:
@@ -66,7 +68,7 @@ def table(columns, rows, corner=""):
           + "\n</tbody>\n</table>")
 
 
-def figure(value, error=None, unit=""):
+def figure(value: float | None, error: float | None = None, unit: str = "") -> str:
   """A figure as text, with the digits that its error leaves: "58.2 ± 0.5 %", "-2061 ± 5".
 
   Args:

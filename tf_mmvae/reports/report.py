@@ -2,12 +2,15 @@
 
 import base64
 import os
+from collections.abc import Mapping, Sequence
 
 from tf_mmvae.reports import html
+from tf_mmvae.reports.results import Results
 from tf_mmvae.run_dir import replacing
 
 
-def write(found, directory, title, facts, pictures, appendix):
+def write(found: Results, directory: str | os.PathLike, title: str, facts: Sequence[str],
+          pictures: Mapping[str, str | os.PathLike], appendix: Mapping[str, str]) -> str:
   """Writes `report.html`, which needs no file beside it; returns its path.
 
   Args:
