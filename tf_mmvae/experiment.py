@@ -136,7 +136,7 @@ class Experiment:
         the run of one that is described otherwise.
       on_first_step: called once a step has been traced.
     """
-    panel = self._panel or Panel(self.held_out_data, self.tokenizers, viewers=self.viewers)
+    panel = self.panel()
     latents = self._latents or Latents(
         self.held_out_data, self.tokenizers, viewers=self.viewers)
     exporter = Exporter(self.tokenizers)

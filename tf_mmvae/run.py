@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -19,9 +19,24 @@ from tf_mmvae.reports.settings import Settings
 from tf_mmvae.run_dir import RunDir
 from tf_mmvae.serving.saved_model import Exporter
 from tf_mmvae.training import checkpoints, summaries
+from tf_mmvae.views.panels import Panel
 
-if TYPE_CHECKING:
-  from tf_mmvae.experiment import Experiment
+
+class Origin(Protocol):
+  """What a run asks of the experiment that it is of."""
+
+  metrics: Mapping[str, Callable]
+  test_data: Examples
+  max_examples: int | None
+
+  def settings(self, model: MultimodalVAE | None) -> Settings:
+    """What tells it apart."""
+
+  def panel(self) -> Panel:
+    """What pictures show of a model."""
+
+  def changed_data(self, run: RunDir) -> list[str]:
+    """Sentences about data that are others than the run began with."""
 
 
 class Run:
@@ -33,7 +48,7 @@ class Run:
   """
 
   def __init__(self, run_dir: RunDir, model: Callable[[], MultimodalVAE],
-               experiment: Callable[[], Experiment] | None = None,
+               experiment: Callable[[], Origin] | None = None,
                tokenizers: Mapping[str, Any] | None = None):
     """Opens a run; nothing is read before it is asked for.
 

@@ -7,7 +7,7 @@ import re
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -37,7 +37,7 @@ class Evaluation:
     Raises:
       ValueError: if max_examples is below 1, or a metric is no function or its name no file's.
     """
-    _check_metrics(metrics)
+    check_metrics(metrics)
     if max_examples is not None and (not isinstance(max_examples, int) or max_examples < 1):
       raise ValueError(
           f"max_examples must be a whole number of at least 1, or None, got {max_examples!r}")
@@ -134,7 +134,8 @@ def table(found: results.Results) -> str:
   return str(found)
 
 
-def _check_metrics(metrics):
+def check_metrics(metrics: Mapping[str, Metric]) -> None:
+  """Raises ValueError for what is no {name: metric}, or a name that cannot be a file's."""
   if not isinstance(metrics, dict):
     raise ValueError(f"metrics must be {{name: metric}}, got {metrics!r}")
   for name, metric in metrics.items():
