@@ -1,7 +1,7 @@
-"""BUILD against the sources: every file has one target, and deps are what the files import."""
+"""BUILD is what tests/build_file.py makes of the sources, and what it makes is sound."""
 
 import collections
-import pathlib
+import graphlib
 import re
 import subprocess
 import sys
@@ -9,19 +9,11 @@ import tomllib
 
 import pytest
 
-from tests import architecture_test
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-
-# What is imported under another name than it is installed, or has a target of ours.
-EXTERNAL = {"absl": "absl-py", "PIL": "pillow", "gin": "gin-config", "google": "protobuf",
-            "sklearn": "scikit-learn",
-            "tensorflow": ":tf", "tensorflow_probability": ":tfp",
-            "tensorflow_datasets": ":tfds"}
-RUNNER = "tests/bazel_runner.py"
+from tests import architecture_test, build_file
+from tests.build_file import ROOT, RUNNER
 
 
-def targets_of(text):
+def targets_of(text, root=ROOT):
   """{name: attributes} of a BUILD file, each with its `rule`."""
   targets = {}
 
@@ -32,60 +24,16 @@ def targets_of(text):
 
     return declare
 
-  def glob(include, exclude=()):
-    found = {path.relative_to(ROOT).as_posix() for p in include for path in ROOT.glob(p)}
-    return sorted(found - {path.relative_to(ROOT).as_posix() for p in exclude
-                           for path in ROOT.glob(p)})
+  def glob(include):
+    found = {path.relative_to(root).as_posix() for p in include for path in root.glob(p)}
+    assert found, f"nothing matches {include}"
+    return sorted(found)
 
-  rules = ("py_library", "py_binary", "py_test", "filegroup")
   exec(text, {
-      **{kind: rule(kind) for kind in rules}, "package": lambda **_: None, "glob": glob,
-      "load": lambda *_: None, "requirement": lambda name: f"@{name}"})
+      **{kind: rule(kind) for kind in ("py_library", "py_binary", "py_test")},
+      "package": lambda **_: None, "glob": glob, "load": lambda *_: None,
+      "requirement": lambda name: f"@{name}"})
   return targets
-
-
-def owners_of(targets):
-  """{file: its targets}; the runner, which is in all tests, left out."""
-  owners = collections.defaultdict(list)
-  for name, target in targets.items():
-    if target["rule"] != "filegroup":
-      for source in set(target["srcs"]) - {RUNNER}:
-        owners[source].append(f":{name}")
-  return owners
-
-
-def imports_of(path, source):
-  """Modules that a Python file imports, or a gin file."""
-  if path.endswith(".gin"):
-    found = re.findall(r"^(?:from (\S+) )?import (\S+)", source, re.MULTILINE)
-    return {f"{start}.{name}".strip(".") for start, name in found if start != "__gin__"}
-  return architecture_test.imported_modules(path, source)
-
-
-def dependency(path, module, owners):
-  """The label of the target that holds a module, or None where it needs none."""
-  parts = module.split(".")
-  for folder in ("", "tools/"):  # tools import one another by their bare names
-    for length in range(len(parts), 0, -1):
-      file = folder + "/".join(parts[:length]) + ".py"
-      if file in owners:
-        return owners[file][0]
-  if parts[0] in sys.stdlib_module_names or parts[0] in ("tf_mmvae", "tests"):
-    return None
-  label = EXTERNAL.get(parts[0], parts[0].replace("_", "-"))
-  return label if label.startswith(":") else f"@{label}"
-
-
-def expected_deps(name, target, owners, read):
-  """The labels that a target's files need."""
-  needed = {":testing", "@pytest"} if target["rule"] == "py_test" else set()
-  gin_files = [file for file in target["data"] if file.endswith(".gin")]
-  for path in [*target["srcs"], *gin_files]:
-    for module in imports_of(path, read(path)):
-      needed.add(dependency(path, module, owners))
-  # A script that a test starts may import that test, beside which it then lies.
-  of_tests = {label for label in needed if label and label.startswith(":tests/")}
-  return needed - of_tests - {None, f":{name}"}
 
 
 def read(path):
@@ -97,34 +45,29 @@ def targets():
   return targets_of(read("BUILD"))
 
 
-def wrong_deps(targets, read):
-  """Sentences about each target whose deps are not its imports."""
-  owners, wrong = owners_of(targets), []
-  for name, target in targets.items():
-    if not target["srcs"] or target["rule"] == "filegroup":
-      continue
-    expected, deps = expected_deps(name, target, owners, read), target["deps"]
-    if set(deps) != expected or len(set(deps)) < len(deps):
-      wrong.append(f"{name}: missing {sorted(expected - set(deps))}, "
-                   f"superfluous {sorted(set(deps) - expected)}, of {sorted(expected)}")
-  return wrong
-
-
-def test_deps_are_the_imports(targets):
-  wrong = wrong_deps(targets, read)
-  assert not wrong, "\n".join(wrong)
+def test_build_is_up_to_date():
+  assert read("BUILD") == build_file.text(), "write it anew: python -m tests.build_file"
 
 
 def test_every_source_has_one_target(targets):
-  owners = owners_of(targets)
-  files = {path for path, source in architecture_test.sources().items()
-           if source or not path.endswith("__init__.py")} - {RUNNER}
-  assert {path: owners[path] for path in files if len(owners[path]) != 1} == {}
+  owners = collections.Counter(source for target in targets.values()
+                               for source in set(target["srcs"]) - {RUNNER})
+  files = set(architecture_test.sources()) - {RUNNER}
+  assert {path: owners[path] for path in files | set(owners) if owners[path] != 1} == {}
+
+
+def test_every_file_of_the_package_is_shipped(targets):
+  """Stubs, which the lazy packages need, and gin files."""
+  held = {file for name, target in targets.items() if name != "repository"
+          for file in target["data"]}
+  files = {path.relative_to(ROOT).as_posix() for folder in ("tf_mmvae", "gin")
+           for path in (ROOT / folder).rglob("*") if path.suffix in (".pyi", ".gin")}
+  assert len(files) > 20 and files <= held
 
 
 def test_every_named_file_exists(targets):
   named = [file for target in targets.values() for file in [*target["srcs"], *target["data"]]]
-  assert [file for file in named if not file.startswith(":") and not (ROOT / file).exists()] == []
+  assert [file for file in [*named, *build_file.READERS] if not (ROOT / file).exists()] == []
 
 
 def test_every_dependency_exists(targets):
@@ -133,8 +76,20 @@ def test_every_dependency_exists(targets):
   requirements += [re.match(r"[\w-]+", line).group() for line in extra]
   known = {f":{name}" for name in targets} | {
       "@" + name.replace("_", "-") for name in requirements}
+  missing = {name: set(target["deps"]) - known for name, target in targets.items()}
+  assert {name: labels for name, labels in missing.items() if labels} == {}
+
+
+def test_no_target_depends_on_itself(targets):
+  graphlib.TopologicalSorter({f":{name}": target["deps"] for name, target in targets.items()}
+                             ).prepare()  # raises CycleError
+
+
+def test_only_tests_depend_on_tests(targets):
   for name, target in targets.items():
-    assert set(target["deps"]) <= known, name
+    if target["rule"] != "py_test" and not target.get("testonly"):
+      assert not [label for label in target["deps"] if targets.get(label[1:], {}).get("testonly")
+                  or label.startswith(":tests/")], name
 
 
 def test_rooms_are_those_of_the_architecture(targets):
@@ -148,6 +103,7 @@ def test_tests_run_their_own_file(targets):
     assert target["main"] == RUNNER
     assert target["args"] == [f"{name}.py"]
     assert sorted(target["srcs"]) == sorted([RUNNER, f"{name}.py"])
+    assert {":tests/conftest", "@pytest"} <= set(target["deps"])
 
 
 def test_runner_fails_where_a_test_fails(tmp_path):
@@ -159,33 +115,75 @@ def test_runner_fails_where_a_test_fails(tmp_path):
     assert run.returncode == code
 
 
-FAKE_BUILD = """
-load("@rules_python//python:defs.bzl", "py_library")
-py_library(name = "model", srcs = ["tf_mmvae/model.py"], deps = [{deps}])
-py_library(name = "nets", srcs = ["tf_mmvae/nets/images.py"], deps = [requirement("keras")])
-py_library(name = "experiment", srcs = ["tools/experiment.py"], data = ["gin/a.gin"],
-           deps = [":nets", requirement("gin-config")])
-"""
-FAKE_SOURCES = {
-    "tf_mmvae/model.py": "import tensorflow as tf\nfrom tf_mmvae.nets.images import ConvEncoder",
-    "tf_mmvae/nets/images.py": "import math\nimport keras",
-    "tools/experiment.py": "def load():\n  import gin",
-    "gin/a.gin": "from __gin__ import dynamic_registration\nfrom tf_mmvae.nets import images\n"}
+# On a small repository.
+
+SMALL = {
+    "tf_mmvae/__init__.py": "import lazy_loader",
+    "tf_mmvae/__init__.pyi": "from . import nets as nets\nfrom .model import Model as Model",
+    "tf_mmvae/model.py": "import math\nimport tensorflow as tf\nfrom tf_mmvae import arrays",
+    "tf_mmvae/arrays.py": "def f():\n  import PIL.Image",
+    "tf_mmvae/nets/__init__.py": "",
+    "tf_mmvae/nets/__init__.pyi": "from .deep import images as images\nfrom ..arrays import f as f",
+    "tf_mmvae/nets/deep/images.py": "import keras\nfrom tf_mmvae.nets import sentences",
+    "tf_mmvae/nets/sentences.py": "",
+    "tf_mmvae/cli/config.py": "import gin\nfrom tf_mmvae.model import Model",
+    "gin/parts/a.gin": "from __gin__ import dynamic_registration\nimport tf_mmvae as mm\n",
+    "gin/b.gin": 'include "gin/parts/a.gin"\nfrom tf_mmvae.cli import config\nimport keras\n',
+    "tools/train.py": "from tf_mmvae.cli import config",
+    "benchmarks/step.py": "from tests import small",
+    "tests/bazel_runner.py": "import pytest",
+    "tests/build_file.py": "import re",
+    "tests/build_test.py": "from tests import build_file",
+    "tests/conftest.py": "import numpy",
+    "tests/small.py": "from tf_mmvae import Model",
+    "tests/nets/images_test.py": "from tests.small import x\nX = 'tests.nets.two'",
+    "tests/nets/two.py": "import scipy\nfrom tests.nets import images_test",
+    "tests/model_test.py": "from tests.nets.images_test import y\nX = 'tests.nets.gone'",
+    "pyproject.toml": "[project]",
+}
 
 
-@pytest.mark.parametrize(("deps", "wrong"), [
-    ('":tf", ":nets"', 0),
-    ('":tf"', 1),
-    ('":nets"', 1),
-    ('":tf", ":nets", requirement("keras")', 1),
-    ('":tf", ":nets", ":nets"', 1),
+@pytest.fixture
+def small(tmp_path):
+  """{name: attributes} of the targets of a small repository."""
+  for path, source in SMALL.items():
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text(source)
+  return targets_of(build_file.text(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(("name", "deps"), [
+    ("model", [":arrays", ":tf"]),
+    ("arrays", ["@pillow"]),
+    ("nets", [":arrays", "@keras"]),  # its stub imports too
+    ("tf_mmvae", [":model", ":nets", "@lazy-loader"]),  # as its stub says
+    ("cli", [":gin_files", ":model", "@gin-config"]),  # whoever imports gin reads gin files
+    ("gin_files", [":cli", ":tf_mmvae", "@keras"]),
+    ("tools/train", [":cli"]),
+    ("benchmarks/step", [":tests/small"]),
+    ("tests/conftest", ["@numpy"]),
+    ("tests/small", [":tf_mmvae"]),
+    ("tests/build_file", [":repository"]),
+    ("repository", [":tools/train"]),  # which its readers start
+    ("tests/build_test", [":tests/build_file", ":tests/conftest", "@pytest"]),
+    ("tests/nets/images_test", [":tests/conftest", ":tests/small", "@pytest", "@scipy"]),
+    ("tests/model_test", [":tests/conftest", ":tests/nets/images_test", "@pytest"]),
 ])
-def test_wrong_deps_are_found(deps, wrong):
-  found = wrong_deps(targets_of(FAKE_BUILD.format(deps=deps)), FAKE_SOURCES.get)
-  assert len(found) == wrong, found
+def test_deps_are_the_imports(small, name, deps):
+  assert small[name]["deps"] == deps
 
 
-def test_a_gin_file_needs_what_it_names():
-  sources = {**FAKE_SOURCES, "gin/a.gin": "from tf_mmvae import model\nimport keras\n"}
-  (found,) = wrong_deps(targets_of(FAKE_BUILD.format(deps='":tf", ":nets"')), sources.get)
-  assert found.startswith("experiment: missing [':model', '@keras'], superfluous [':nets']")
+def test_files_of_targets(small):
+  assert small["nets"]["srcs"] == [
+      "tf_mmvae/nets/__init__.py", "tf_mmvae/nets/deep/images.py", "tf_mmvae/nets/sentences.py"]
+  assert small["nets"]["data"] == ["tf_mmvae/nets/__init__.pyi"]
+  assert small["gin_files"]["data"] == ["gin/b.gin", "gin/parts/a.gin"]
+  assert small["tests/nets/images_test"]["data"] == ["pyproject.toml", "tests/nets/two.py"]
+  assert small["tests/model_test"]["data"] == ["pyproject.toml"]
+  assert set(small["repository"]["data"]) == set(SMALL)
+  assert not small["tools/train"].get("testonly") and small["benchmarks/step"]["testonly"]
+
+
+def test_a_circle_is_found(small):
+  with pytest.raises(graphlib.CycleError):
+    test_no_target_depends_on_itself(small)  # cli reads gin files, and one of them names cli
