@@ -192,7 +192,8 @@ def test_settings_of_a_metric_are_what_its_figures_depend_on(load, tmp_path):
 
   def found():
     now = settings()
-    return {metric: (own, now.model) for metric, own in now.metrics.items()}
+    return {metric: (own, now.references[metric], now.model)
+            for metric, own in now.metrics.items()}
 
   load(run)
   before = found()

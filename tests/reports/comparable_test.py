@@ -11,9 +11,7 @@ METRICS = {
         "mm.metrics.Bounds.num_samples": 10,
         "mm.metrics.Bounds.estimator": "@mm.Estimator()",
         "mm.metrics.Bounds.seed": 0,
-        "mm.metrics.Bounds.num_examples": 100,
-        "mm.Estimator.gradient": "@mm.dreg",
-        **ESTIMATOR},
+        "mm.metrics.Bounds.num_examples": 100},
     "shares": {"test/mm.metrics.Shares.target": "image"}}
 LIKELIHOODS = {
     "image/mm.Modality.likelihood": "@mm.laplace_likelihood", "mm.laplace_likelihood.scale": 0.75}
@@ -28,7 +26,7 @@ def run(name="bounds", data="a", n=100, figures=(*BOUNDS, *OTHERS), scale=None, 
   found = {figure: {"value": 1.0, "stderr": 0.1, "n": n} for figure in figures}
   if scale:
     found[scale[0]] = {"value": scale[1], "stderr": 0.1, "n": n}
-  of_metric = {**METRICS[name], **(metric or {}), **(objective or {} if name == "bounds" else {})}
+  of_metric = {**METRICS[name], **(metric or {})}
   settings = Settings({**RUN, **(run or {})}, {**METRICS, name: of_metric},
                       likelihoods=likelihoods, objective={**OBJECTIVE, **(objective or {})})
   return Run("r", settings, {name: Metric(found, data=data)})
@@ -42,7 +40,7 @@ def test_nothing_keeps_like_runs_apart():
   assert reasons(run(), run()) == {}
   other = run(run={"LATENT_DIM": 8}, metric={
       "mm.metrics.Bounds.seed": 3, "mm.metrics.Bounds.num_examples": 200,
-      "mm.metrics.Bounds.batch_size": 9, "mm.Estimator.gradient": "@mm.stl"})
+      "mm.metrics.Bounds.batch_size": 9})
   assert reasons(run(), other) == {}
 
 

@@ -255,8 +255,8 @@ def test_settings_of_results(tmp_path):
   write(tmp_path, a=FOUND, b=FOUND, c=FOUND, report={"step": 1, "settings": OF_RUN, "metrics": {
       "a": {"settings": {"num_samples": 9}}, "b": {"settings": None}, "c": {}}})
   settings, _, _ = comparison.read(tmp_path)
-  assert settings == Settings({"SEED": 3}, {"a": {"num_samples": 9}}, {}, {"scale": 0.5},
-                              {"beta": 2})
+  assert settings == Settings({"SEED": 3}, {"a": {"num_samples": 9}},
+                              likelihoods={"scale": 0.5}, objective={"beta": 2})
 
 
 @pytest.mark.parametrize("files", [{}, {"report": {"metrics": {}}}])

@@ -82,7 +82,7 @@ SET = Settings(metrics={"m": {"K": 2, "shape": (3, 4)}}, model={"D": 4})
 
 
 @pytest.mark.parametrize("change", [
-    "data", "contents", "weights", "settings", "model", "max_examples"])
+    "data", "contents", "weights", "settings", "references", "model", "max_examples"])
 def test_what_a_figure_depends_on_makes_it_measured_again(change, tmp_path):
   model, metric = oracle.LinearGaussian(1).model(), Metric()
   evaluate.Evaluation(data(), {"m": metric})(model, tmp_path, SET)
@@ -91,6 +91,7 @@ def test_what_a_figure_depends_on_makes_it_measured_again(change, tmp_path):
     weight = model.weights[0]
     weight.assign(weight + 1e-3)
   later = {"settings": SET._replace(metrics={"m": {"K": 3, "shape": (3, 4)}}),
+           "references": SET._replace(references={"m": {"num_steps": 3}}),
            "model": SET._replace(model={"D": 5})}.get(change, SET)
   evaluate.Evaluation(dataset, {"m": metric}, 3 if change == "max_examples" else None)(
       model, tmp_path, later)
@@ -100,7 +101,7 @@ def test_what_a_figure_depends_on_makes_it_measured_again(change, tmp_path):
 def test_what_no_figure_depends_on(tmp_path, model):
   metric = Metric()
   for settings in (SET, Settings({"SEED": 1}, {"m": {"shape": [3, 4], "K": 2}, "k": {"K": 3}},
-                                 SET.model, objective={"beta": 2})):
+                                 model=SET.model, objective={"beta": 2})):
     found = evaluate.Evaluation(data(), {"m": metric})(model, tmp_path, settings)
   assert len(metric.seen) == 1
   assert found.entries["m"]["settings"] == {"K": 2, "shape": [3, 4]}

@@ -11,10 +11,14 @@ def settings():
   """The `reports.settings.Settings` of the configuration that is loaded."""
   from tf_mmvae.reports.settings import Settings
   given = bindings(config_text())
-  metrics = {}
-  for macro in ("METRICS", "AT_END"):
-    for metric, reference in resolved(given.get(("", macro, ""), {}), given).items():
-      metrics[metric] = reached(reference, given)
+  metrics, references = {}, {}
+  for metric, reference in _metrics(given):
+    selector = str(reference).strip("@()").split("/")[-1]
+    every = reached(reference, given)
+    metrics[metric] = {name: value for name, value in every.items()
+                       if name.split("/")[-1].rpartition(".")[0] == selector}
+    references[metric] = {name: value for name, value in every.items()
+                          if name not in metrics[metric]}
   likelihoods = {}
   for key, value in given.items():
     if key[2] == "likelihood":
@@ -23,8 +27,15 @@ def settings():
                if name.rsplit(".", 1)[-1] not in _NOT_OF_THE_VALUE and "Screening" not in name}
   return Settings(
       run={name_of(key): _as_json(value) for key, value in given.items()}, metrics=metrics,
-      model=reached(_MODEL, given), likelihoods=likelihoods,
+      references=references, model=reached(_MODEL, given), likelihoods=likelihoods,
       objective={"estimator": resolved(given.get(("", "ESTIMATOR", "")), given), **objective})
+
+
+def _metrics(given):
+  """(name, reference) of all metrics that the configuration lists."""
+  for macro in ("METRICS", "AT_END"):
+    listed = resolved(given.get(("", macro, "")), given)
+    yield from listed.items() if isinstance(listed, dict) else ()
 
 
 def _as_json(value):

@@ -69,17 +69,8 @@ def _is_recorded(run, name):
 
 
 def _metric_settings(run, name):
-  """What a metric's estimates depend on; the settings of an estimator are the objective's own."""
-  settings = run.settings.metrics[name]
-  has_estimator = any(_argument(key) == "estimator" for key in settings)
-  of_estimator = run.settings.objective if has_estimator else {}
-  return {key: value for key, value in settings.items() if _argument(key) not in _NO_MATTER
-          and not (has_estimator and _argument(key) == "gradient")
-          and (key, value) not in of_estimator.items()}
-
-
-def _argument(name):
-  return name.split(".")[-1].lower()
+  return {key: value for key, value in run.settings.metrics[name].items()
+          if key.split(".")[-1] not in _NO_MATTER}
 
 
 def _all(metrics, figure, key):

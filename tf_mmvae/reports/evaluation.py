@@ -81,7 +81,8 @@ class Evaluation:
     for name, metric in self._metrics.items():
       of_metric = settings and settings.metrics.get(name)
       key = None if of_metric is None else results.key(
-          data, json.dumps([of_metric, settings.model], sort_keys=True))
+          data, json.dumps([of_metric, settings.references.get(name), settings.model],
+                           sort_keys=True))
       title = getattr(metric, "title", name.replace("_", " ").capitalize())
       entry = {"title": title, "examples": examples, "weights": weights, "data": data,
                "settings": of_metric, "key": key}

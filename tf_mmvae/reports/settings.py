@@ -16,10 +16,11 @@ class Settings(NamedTuple):
   """
 
   run: Mapping[str, Any] = _NOTHING  # all of the run, its seed as "SEED" or "seed"
-  metrics: Mapping[str, Mapping[str, Any]] = _NOTHING  # {metric: of it and what it refers to}
+  metrics: Mapping[str, Mapping[str, Any]] = _NOTHING  # {metric: its own}
+  references: Mapping[str, Mapping[str, Any]] = _NOTHING  # {metric: of what it refers to}
   model: Mapping[str, Any] = _NOTHING  # of the model, on which every figure depends
   likelihoods: Mapping[str, Any] = _NOTHING  # families and scales; nats compare where they agree
-  objective: Mapping[str, Any] = _NOTHING  # of the objective and what it refers to, less gradients
+  objective: Mapping[str, Any] = _NOTHING  # of the objective, less what changes gradients alone
 
   def as_json(self) -> "Settings":
     """The same as it is read back from a file: tuples are lists.
