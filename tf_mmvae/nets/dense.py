@@ -4,17 +4,22 @@ import math
 
 import keras
 
+from tf_mmvae.nets.sizes import check_latent_dim, check_shape
+
 
 class DenseEncoder(keras.Model):
   """Observations [B, ...] -> raw parameters [B, 2 D] by dense layers and one head.
 
   With units (400,) it is the MNIST network of Shi et al. (2019). `kernel_initializer` is a name of
   Keras, or a dict of `class_name` and `config`.
+
+  Raises ValueError unless latent_dim is a whole number of at least 1.
   """
 
   def __init__(self, latent_dim, units=(400,), activation="relu",
                kernel_initializer="glorot_uniform", **kwargs):
     super().__init__(**kwargs)
+    check_latent_dim("DenseEncoder", latent_dim)
     self._config = {"latent_dim": latent_dim, "units": tuple(units), "activation": activation,
                     "kernel_initializer": kernel_initializer}
     initial = {"kernel_initializer": kernel_initializer}
@@ -34,11 +39,14 @@ class DenseDecoder(keras.Model):
   """Latents [N, D] -> observations [N, *shape] by dense layers.
 
   `final_activation` is that of the observation: "sigmoid" for pictures in [0, 1], None for vectors.
+
+  Raises ValueError unless shape is a tuple of whole numbers of at least 1.
   """
 
   def __init__(self, shape, units=(400,), activation="relu", final_activation=None,
                kernel_initializer="glorot_uniform", **kwargs):
     super().__init__(**kwargs)
+    check_shape("DenseDecoder", shape, example=(28, 28, 1))
     self._config = {"shape": tuple(shape), "units": tuple(units), "activation": activation,
                     "final_activation": final_activation,
                     "kernel_initializer": kernel_initializer}

@@ -2,6 +2,7 @@
 
 import keras
 
+from tf_mmvae.nets.sizes import check_latent_dim, check_shape
 from tf_mmvae.nets.transposed import MOST_FILTERS, ThinConv2DTranspose
 
 
@@ -11,11 +12,14 @@ class ConvEncoder(keras.Model):
   With filters (64, 128, 256, 512) these are the picture networks of Shi et al. (2019) for CUB, with
   (32, 64, 128) those for SVHN. `hidden_units` is the width of a dense layer before the head, or
   None. `kernel_initializer` is a name of Keras, or a dict of `class_name` and `config`.
+
+  Raises ValueError unless latent_dim is a whole number of at least 1.
   """
 
   def __init__(self, latent_dim, filters, kernel_size=4, hidden_units=None,
                kernel_initializer="glorot_uniform", **kwargs):
     super().__init__(**kwargs)
+    check_latent_dim("ConvEncoder", latent_dim)
     self._config = {"latent_dim": latent_dim, "filters": tuple(filters),
                     "kernel_size": kernel_size, "hidden_units": hidden_units,
                     "kernel_initializer": kernel_initializer}
@@ -41,11 +45,15 @@ class ConvDecoder(keras.Model):
   The first layer has a bias for each number that it makes or, with `shared_bias`, one a filter, as
   Shi et al. (2019) have it. `final_activation` "sigmoid" keeps pictures in [0, 1], None lets them
   be any numbers. `kernel_initializer` as in `ConvEncoder`.
+
+  Raises ValueError unless shape is a tuple of whole numbers of at least 1, or
+  where an even kernel_size does not lead to its sides.
   """
 
   def __init__(self, shape, filters, kernel_size=4, shared_bias=False, final_activation="sigmoid",
                kernel_initializer="glorot_uniform", **kwargs):
     super().__init__(**kwargs)
+    check_shape("ConvDecoder", shape, example=(64, 64, 3), rank=3)
     self._config = {"shape": tuple(shape), "filters": tuple(filters), "kernel_size": kernel_size,
                     "shared_bias": shared_bias, "final_activation": final_activation,
                     "kernel_initializer": kernel_initializer}
@@ -87,10 +95,14 @@ class PatchDecoder(keras.Model):
 
   Like `ConvDecoder`, but the widest layer stops at pictures `patch` times smaller than the result,
   which costs less; the borders of the patches can be seen.
+
+  Raises ValueError unless shape is a tuple of whole numbers of at least 1, or
+  where the layers do not lead to its sides.
   """
 
   def __init__(self, shape, filters, patch=4, **kwargs):
     super().__init__(**kwargs)
+    check_shape("PatchDecoder", shape, example=(64, 64, 3), rank=3)
     self._config = {"shape": tuple(shape), "filters": tuple(filters), "patch": patch}
     height, width, channels = shape
     step = patch * 2 ** (len(filters) - 1)

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from tf_mmvae.nets.sentences import Positionwise, rows_at
+from tf_mmvae.nets.sizes import check_latent_dim
 from tf_mmvae.nets.transposed import ThinConv2DTranspose
 
 _STRIDES = ((2, 2), (2, 2), (2, 2), (1, 2), (1, 2))  # of the encoder; words, then embedding
@@ -56,8 +57,13 @@ class SentenceImageEncoder(keras.Model):
 
   def __init__(self, latent_dim, vocabulary_size, embedding_dim=128,
                filters=(32, 64, 128, 128, 128), **kwargs):
-    """Raises ValueError unless there are five filters and embedding_dim is a multiple of 32."""
+    """Makes the layers.
+
+    Raises ValueError unless latent_dim is a whole number of at least 1, there are five filters, and
+    embedding_dim is a multiple of 32.
+    """
     super().__init__(**kwargs)
+    check_latent_dim("SentenceImageEncoder", latent_dim)
     _check("SentenceImageEncoder", filters, embedding_dim)
     self._config = {"latent_dim": latent_dim, "vocabulary_size": vocabulary_size,
                     "embedding_dim": embedding_dim, "filters": tuple(filters)}

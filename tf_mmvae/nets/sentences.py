@@ -10,12 +10,18 @@ writing it offers `start(z [N, D]) -> state` and `step(state, word [N]) -> (logi
 import keras
 from keras import ops
 
+from tf_mmvae.nets.sizes import check_latent_dim
+
 
 class RecurrentEncoder(keras.Model):
-  """Sentences [B, L] -> raw parameters [B, 2 D]: a GRU each way, the maximum over words, a head."""
+  """Sentences [B, L] -> raw parameters [B, 2 D]: a GRU each way, the maximum over words, a head.
+
+  Raises ValueError unless latent_dim is a whole number of at least 1.
+  """
 
   def __init__(self, latent_dim, vocabulary_size, embedding_dim=64, units=128, **kwargs):
     super().__init__(**kwargs)
+    check_latent_dim("RecurrentEncoder", latent_dim)
     self._config = {"latent_dim": latent_dim, "vocabulary_size": vocabulary_size,
                     "embedding_dim": embedding_dim, "units": units}
     self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim)

@@ -26,6 +26,10 @@ class ThinConv2DTranspose(keras.layers.Conv2DTranspose):
     y = _spread(x, tf.convert_to_tensor(self.kernel), tf.cast(bias, x.dtype))
     return y if self.activation is None else self.activation(y)
 
+  def get_config(self) -> dict:
+    fixed = ("kernel_size", "strides", "padding")
+    return {name: value for name, value in super().get_config().items() if name not in fixed}
+
 
 @tf.custom_gradient
 def _spread(x, kernel, bias):
