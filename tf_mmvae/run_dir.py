@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import re
+from collections.abc import Iterator
 
 from absl import logging
 
@@ -30,7 +31,7 @@ class RunDir:
     ValueError: if the path is that of a file.
   """
 
-  def __init__(self, path):
+  def __init__(self, path: str | os.PathLike):
     self.path = os.path.abspath(os.path.expanduser(path))
     if os.path.isfile(self.path):
       raise ValueError(f"{self.path} is a file: give a directory as run_dir")
@@ -52,7 +53,7 @@ class RunDir:
     with replacing(self.config) as path, open(path, "w", encoding="utf-8") as file:
       file.write(_FIRST.format(FORMAT) + text + _LAST)
 
-  def read_config(self):
+  def read_config(self) -> str:
     """The text of the configuration.
 
     Raises:
@@ -88,7 +89,7 @@ class RunDir:
                          "--run_dir")
 
   @contextlib.contextmanager
-  def locked(self):
+  def locked(self) -> Iterator[None]:
     """Keeps other processes from training here; the system frees it when the process ends.
 
     Raises:
@@ -112,7 +113,7 @@ class RunDir:
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str) -> Iterator[str]:
   """Yields where to write a file that takes the place of `path` once it is whole.
 
   What cannot be written in full is removed, and an `OSError` that names no file names `path`.

@@ -1,5 +1,7 @@
 """Transposed convolutions that make few channels."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -16,10 +18,10 @@ class ThinConv2DTranspose(keras.layers.Conv2DTranspose):
   backwards it is as ever. docs/speed.md has figures.
   """
 
-  def __init__(self, filters, **kwargs):
+  def __init__(self, filters: int, **kwargs: Any):
     super().__init__(filters, 4, 2, "same", **kwargs)
 
-  def call(self, x, training=False):
+  def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
     if not training:  # for no pictures TensorFlow's convolution has another shape, and an export
       return super().call(x)  # is best of what every runtime knows
     bias = self.bias if self.use_bias else tf.zeros([self.filters])
