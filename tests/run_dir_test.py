@@ -25,7 +25,7 @@ def test_what_a_run_may_begin_in(tmp_path):
     (tmp_path / name).write_text("")
   run.check()
   (tmp_path / "photo.jpg").write_text("")
-  with pytest.raises(ValueError, match=r"it is not empty \(photo.jpg\): give another --run_dir$"):
+  with pytest.raises(ValueError, match=r"it is not empty \(photo.jpg\): give another run_dir$"):
     run.check()
 
 

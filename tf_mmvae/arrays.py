@@ -1,9 +1,13 @@
 """Arrays of numbers in files of NumPy."""
 
+import os
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 
 
-def read(path, shape, dtype):
+def read(path: str | os.PathLike, shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
   """An array that `np.save` wrote.
 
   Args:

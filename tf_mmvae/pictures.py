@@ -1,10 +1,12 @@
 """Picture files of any size and mode as arrays of one shape."""
 
+import os
+
 import numpy as np
 from PIL import Image, ImageOps
 
 
-def read(path, shape):
+def read(path: str | os.PathLike, shape: tuple[int, int, int]) -> np.ndarray:
   """A whole picture, turned as its EXIF data say, on white where transparent, resized by Lanczos.
 
   Args:
@@ -28,7 +30,7 @@ def read(path, shape):
   return np.asarray(image, np.uint8).reshape([height, width, channels])
 
 
-def size(path):
+def size(path: str | os.PathLike) -> tuple[int, int]:
   """(width, height) of a picture as its file has it, in pixels."""
   with Image.open(path) as image:
     return image.size

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from absl import logging
 
@@ -33,7 +35,7 @@ class RunDir:
     ValueError: if the path is that of a file.
   """
 
-  def __init__(self, path):
+  def __init__(self, path: str | os.PathLike):
     self.path = os.path.abspath(os.path.expanduser(path))
     if os.path.isfile(self.path):
       raise ValueError(f"{self.path} is a file: give a directory as run_dir")
@@ -49,45 +51,45 @@ class RunDir:
     self.export = os.path.join(self.path, "export", "1")
     self.lock = os.path.join(self.path, "lock")
 
-  def has_config(self):
+  def has_config(self) -> bool:
     """Whether it is a run of the command line."""
     return os.path.exists(self.config)
 
-  def exists(self):
+  def exists(self) -> bool:
     """Whether it is a run."""
     return self.has_config() or os.path.exists(self.description)
 
-  def check_exists(self):
+  def check_exists(self) -> None:
     """Raises FileNotFoundError unless it is a run."""
     if not self.exists():
       raise FileNotFoundError(f"no run at {self.path}: it has neither config.gin nor "
                               "experiment.json; give the run_dir of one, or train it")
 
-  def text(self):
+  def text(self) -> str:
     """What the run is, to be read: its configuration or description."""
     if self.has_config():
       return self.read_config()
     return json.dumps(self.read_description(), indent=2)
 
-  def refuse_config(self):
+  def refuse_config(self) -> None:
     """Raises ValueError if it is a run of the command line, which an `Experiment` cannot resume."""
     if self.has_config():
       raise ValueError(f"{self.path} is a run of the command line: resume it there, or give "
                        "another directory")
 
-  def refuse_description(self):
+  def refuse_description(self) -> None:
     """Raises ValueError if it is a run of an `Experiment`, which the command line cannot resume."""
     if not self.has_config() and os.path.exists(self.description):
       raise ValueError(f"{self.path} is a run of an Experiment of Python: resume it there, or give "
                        "another run_dir")
 
-  def write_description(self, description):
+  def write_description(self, description: Mapping[str, Any]) -> None:
     """Saves {name: value} of an `Experiment`, whole or not at all."""
     os.makedirs(self.path, exist_ok=True)
     with replacing(self.description) as path, open(path, "w", encoding="utf-8") as file:
       json.dump({"format": FORMAT, "experiment": description}, file, indent=2)
 
-  def read_description(self):
+  def read_description(self) -> dict[str, Any] | None:
     """The description of an `Experiment`, or None where there is none.
 
     Raises:
@@ -108,7 +110,7 @@ class RunDir:
                        "run_dir")
     return description
 
-  def write_config(self, text):
+  def write_config(self, text: str) -> None:
     """Saves the configuration so that a reader sees the old file or the new one, whole."""
     os.makedirs(self.path, exist_ok=True)
     if os.path.exists(self.config) and self.read_config() == text:
@@ -116,7 +118,7 @@ class RunDir:
     with replacing(self.config) as path, open(path, "w", encoding="utf-8") as file:
       file.write(_FIRST.format(FORMAT) + text + _LAST)
 
-  def read_config(self):
+  def read_config(self) -> str:
     """The text of the configuration.
 
     Raises:
@@ -139,7 +141,7 @@ class RunDir:
     raise ValueError(f"{self.config} {of}, and this version of tf_mmvae reads format {FORMAT}: use "
                      "the version that wrote it, or give another run_dir")
 
-  def check(self):
+  def check(self) -> None:
     """Raises ValueError unless a run may begin or go on here, and be written; leaves no trace."""
     self._check_writable()
     if self.has_config():
@@ -169,7 +171,7 @@ class RunDir:
                        "there") from error
 
   @contextlib.contextmanager
-  def locked(self):
+  def locked(self) -> Iterator[None]:
     """Keeps other processes from training here; the system frees it when the process ends.
 
     Raises:
@@ -193,7 +195,7 @@ class RunDir:
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str) -> Iterator[str]:
   """Yields where to write a file that takes the place of `path` once it is whole.
 
   What cannot be written in full is removed, and an `OSError` that names no file names `path`.

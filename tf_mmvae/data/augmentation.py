@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 
-def crops_and_flips(x, seeds, modality="image", min_side=0.85):
+def crops_and_flips(x: dict[str, tf.Tensor], seeds: tf.Tensor, modality: str = "image",
+                    min_side: float = 0.85) -> dict[str, tf.Tensor]:
   """Cuts a part out of each picture, enlarges it to the full size, and mirrors every other one.
 
   Args:

@@ -1,11 +1,14 @@
 """Examples: a data set in memory, read by position, so that a batch depends on (seed, step)."""
 
 import hashlib
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tf_mmvae.batch import Batch, zeros_where_absent
+from tf_mmvae.data.tokenizer import Tokenizer
 
 
 class Examples:
@@ -26,7 +29,7 @@ class Examples:
     ValueError: there are no examples.
   """
 
-  def __init__(self, name, num_examples, read, augment=None):
+  def __init__(self, name: str, num_examples: int, read: Callable, augment: Callable | None = None):
     if num_examples < 1:
       raise ValueError(f"data set '{name}' is empty")
     self.name = name
@@ -48,7 +51,8 @@ class Examples:
     there = {name: zeros_where_absent(x[name], present) for name, present in mask.items()}
     return batch._replace(x={**x, **there})
 
-  def shuffled_batches(self, batch_size, seed, first_step=0, num_shares=1, shares=range(1)):
+  def shuffled_batches(self, batch_size: int, seed: int, first_step: int = 0, num_shares: int = 1,
+                       shares: range = range(1)) -> tf.data.Dataset:
     """Every example once an epoch in a new order, without end.
 
     Batch `step` depends on (seed, step) alone: a run resumed at `first_step` sees the batches
@@ -96,7 +100,7 @@ class Examples:
 
     return _read_batches(tf.data.Dataset.counter(first_step * len(shares)), read)
 
-  def batches(self, batch_size):
+  def batches(self, batch_size: int) -> tf.data.Dataset:
     """Every example once, in order.
 
     Args:
@@ -112,7 +116,7 @@ class Examples:
     self._check_batch_size(batch_size)
     return _read_batches(tf.data.Dataset.range(self.num_examples).batch(batch_size), self.read)
 
-  def subset(self, indices):
+  def subset(self, indices: npt.ArrayLike) -> "Examples":
     """The examples at `indices`, int [N], in that order.
 
     Raises:
@@ -129,13 +133,13 @@ class Examples:
       self.name, len(indices), lambda i: self.read(tf.gather(indices, i)), self.augment
     )
 
-  def spread(self, num):
+  def spread(self, num: int | None) -> "Examples":
     """At most `num` of the examples, evenly spread, in order; None is all of them."""
     if num is None or num >= self.num_examples:
       return self
     return self.subset(np.linspace(0, self.num_examples - 1, num).astype(int))
 
-  def fingerprint(self, num_examples=200):
+  def fingerprint(self, num_examples: int = 200) -> str:
     """A hash of their number and of so many of them, evenly spread, which tells data apart."""
     digest = hashlib.sha256(str(self.num_examples).encode())
     for batch in self.spread(num_examples).batches(50):
@@ -149,7 +153,9 @@ class Examples:
       raise ValueError(f"data set '{self.name}': batch_size must be at least 1, got {batch_size}")
 
 
-def images_with_captions(name, images, captions, labels, tokenizer, augment=None):
+def images_with_captions(name: str, images: np.ndarray, captions: Sequence[Sequence[str | bytes]],
+                         labels: Mapping[str, npt.ArrayLike], tokenizer: Tokenizer,
+                         augment: Callable | None = None) -> Examples:
   """Pairs of an image and one of its captions.
 
   Pair `i` is image `i // C` with its caption `i % C`; all pairs share one array of images.
@@ -213,7 +219,7 @@ def _captions_per_image(name, images, captions):
   return counts.pop()
 
 
-def on_cpu(values, dtype=None):
+def on_cpu(values: npt.ArrayLike, dtype: tf.DType | None = None) -> tf.Tensor:
   """An eager tensor: a function that uses it captures it instead of copying it into its graph."""
   with tf.device("CPU:0"):
     return tf.identity(tf.convert_to_tensor(values, dtype))

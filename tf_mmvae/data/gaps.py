@@ -1,6 +1,7 @@
 """Gaps: data sets of which single examples lack a modality, made from complete ones."""
 
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +10,8 @@ from tf_mmvae.batch import COMPLETE
 from tf_mmvae.data.examples import Examples, on_cpu
 
 
-def with_gaps(examples, missing, seed=0, complete_only=False, complete_times=1):
+def with_gaps(examples: Examples, missing: Mapping[str, float], seed: int = 0,
+              complete_only: bool = False, complete_times: int = 1) -> Examples:
   """Takes modalities away from examples at random.
 
   Whether an example lacks a modality depends on (seed, modality, position) alone: the same for
@@ -57,7 +59,7 @@ def with_gaps(examples, missing, seed=0, complete_only=False, complete_times=1):
   return made.subset(np.concatenate([np.arange(made.num_examples), again]))
 
 
-def complete(examples):
+def complete(examples: Examples) -> Examples:
   """The examples that lack nothing, in their order: `Examples` without masks.
 
   Raises:

@@ -2,13 +2,14 @@
 
 import contextlib
 import io
+from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 from absl import logging
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
   """Keeps TFDS from printing bars and announcements."""
   tfds.disable_progress_bar()
   verbosity = logging.get_verbosity()

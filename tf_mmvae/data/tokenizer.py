@@ -3,7 +3,9 @@
 import collections
 import os
 import uuid
+from collections.abc import Callable, Sequence
 
+import numpy.typing as npt
 import tensorflow as tf
 
 PAD, END, UNKNOWN = 0, 1, 2
@@ -27,7 +29,7 @@ class Tokenizer:
     ValueError: `words` is empty, repeats a word or names a special, or `length` is below 2.
   """
 
-  def __init__(self, words, length=32):
+  def __init__(self, words: Sequence[str], length: int = 32):
     if length < 2:
       raise ValueError(f"the length of a sentence must be at least 2, got {length}")
     _check_words(words, "the vocabulary")
@@ -38,20 +40,20 @@ class Tokenizer:
     self._word_of_id = _table(ids, tf.constant(self.words), SPECIALS[UNKNOWN])
 
   @property
-  def vocabulary_size(self):
+  def vocabulary_size(self) -> int:
     """The number of words, the specials among them."""
     return len(self.words)
 
   @property
-  def tables(self):
+  def tables(self) -> list[tf.lookup.StaticHashTable]:
     """The lookup tables, for a SavedModel to track."""
     return [self._id_of_word, self._word_of_id]
 
-  def split(self, sentence):
+  def split(self, sentence: str | bytes) -> list[str]:
     """The words of one sentence, a list of strings: all of them, known or not."""
     return [word.decode() for word in _split(tf.constant([sentence])).values.numpy().tolist()]
 
-  def encode(self, sentences):
+  def encode(self, sentences: npt.ArrayLike) -> tf.Tensor:
     """Strings [...] -> word ids, int32 [..., L]."""
     sentences = tf.convert_to_tensor(sentences, tf.string)
     words = _split(tf.reshape(sentences, [-1]))  # [N, ragged]
@@ -61,7 +63,7 @@ class Tokenizer:
     ids = tf.concat([ids, end], axis=1).to_tensor(PAD, shape=[None, self.length])  # [N, L]
     return tf.reshape(ids, tf.concat([tf.shape(sentences), [self.length]], axis=0))
 
-  def decode(self, ids):
+  def decode(self, ids: npt.ArrayLike) -> tf.Tensor:
     """Word ids, int [..., L] -> strings [...]: the words before the first END, spaced as prose."""
     ids = tf.cast(ids, tf.int64)
     is_end = tf.cast(tf.equal(ids, END), tf.int32)
@@ -72,7 +74,7 @@ class Tokenizer:
     return tf.strings.regex_replace(sentences, r"\( ", "(")
 
 
-def split_all(sentences):
+def split_all(sentences: Sequence[str | bytes]) -> list[list[str]]:
   """The words of N strings, as `Tokenizer.split` finds them: N lists of strings."""
   words = _split(tf.constant(sentences, tf.string, shape=[len(sentences)]))
   of_all = [word.decode() for word in words.values.numpy().tolist()]
@@ -80,14 +82,15 @@ def split_all(sentences):
   return [of_all[i:j] for i, j in zip(ends[:-1], ends[1:], strict=True)]
 
 
-def count_words(captions, min_count):
+def count_words(captions: Sequence[str | bytes], min_count: int) -> list[str]:
   """Words that occur more than `min_count` times, the most frequent first, then by alphabet."""
   counts = collections.Counter(word for words in split_all(captions) for word in words)
   kept = [word for word, count in counts.items() if count > min_count and word not in SPECIALS]
   return sorted(kept, key=lambda word: (-counts[word], word))
 
 
-def run_tokenizer(captions, run_dir=None, min_count=3, length=32):
+def run_tokenizer(captions: Callable[[], Sequence[str]], run_dir: str | os.PathLike | None = None,
+                  min_count: int = 3, length: int = 32) -> Tokenizer:
   """The tokenizer of a run: its vocabulary is counted once and then read from the run's folder.
 
   Args:
@@ -119,7 +122,7 @@ def run_tokenizer(captions, run_dir=None, min_count=3, length=32):
   return made
 
 
-def vocabulary_size(tokenizer):
+def vocabulary_size(tokenizer: Tokenizer) -> int:
   """The number of words of `tokenizer`, the specials among them."""
   return tokenizer.vocabulary_size
 

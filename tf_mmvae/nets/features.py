@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import warnings
+from typing import Any
 
 import keras
 
@@ -19,7 +20,8 @@ class Extractor:
   Of the EfficientNet family Keras makes another network where it fetches the weights itself.
   """
 
-  def __init__(self, application="ResNet101", weights=None, folder=None, size=224):
+  def __init__(self, application: str = "ResNet101", weights: str | os.PathLike | None = None,
+               folder: str | os.PathLike | None = None, size: int = 224):
     """Sets what is seen.
 
     Args:
@@ -38,7 +40,7 @@ class Extractor:
     self._module = _module_of(application)
     self._network = None
 
-  def __call__(self, pictures):
+  def __call__(self, pictures: Any) -> Any:
     """Numbers in [0, 255], [N, size, size, 3] -> float32 [N, features].
 
     Raises:

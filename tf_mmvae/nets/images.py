@@ -1,7 +1,12 @@
 """Convolutional networks for pictures."""
 
-import keras
+from collections.abc import Sequence
+from typing import Any
 
+import keras
+import tensorflow as tf
+
+from tf_mmvae.nets.sizes import check_latent_dim, check_shape
 from tf_mmvae.nets.transposed import MOST_FILTERS, ThinConv2DTranspose
 
 
@@ -11,11 +16,15 @@ class ConvEncoder(keras.Model):
   With filters (64, 128, 256, 512) these are the picture networks of Shi et al. (2019) for CUB, with
   (32, 64, 128) those for SVHN. `hidden_units` is the width of a dense layer before the head, or
   None. `kernel_initializer` is a name of Keras, or a dict of `class_name` and `config`.
+
+  Raises ValueError unless latent_dim is a whole number of at least 1.
   """
 
-  def __init__(self, latent_dim, filters, kernel_size=4, hidden_units=None,
-               kernel_initializer="glorot_uniform", **kwargs):
+  def __init__(self, latent_dim: int, filters: Sequence[int], kernel_size: int = 4,
+               hidden_units: int | None = None, kernel_initializer: str | dict = "glorot_uniform",
+               **kwargs: Any):
     super().__init__(**kwargs)
+    check_latent_dim("ConvEncoder", latent_dim)
     self._config = {"latent_dim": latent_dim, "filters": tuple(filters),
                     "kernel_size": kernel_size, "hidden_units": hidden_units,
                     "kernel_initializer": kernel_initializer}
@@ -26,10 +35,10 @@ class ConvEncoder(keras.Model):
         + [keras.layers.Dense(n, **kinds) for n in [hidden_units] if n])
     self.head = keras.layers.Dense(2 * latent_dim, kernel_initializer=kernel_initializer)
 
-  def call(self, x, training=False):
+  def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
     return self.head(self.body(x, training=training))
 
-  def get_config(self):
+  def get_config(self) -> dict:
     return {**super().get_config(), **self._config}
 
 
@@ -41,11 +50,16 @@ class ConvDecoder(keras.Model):
   The first layer has a bias for each number that it makes or, with `shared_bias`, one a filter, as
   Shi et al. (2019) have it. `final_activation` "sigmoid" keeps pictures in [0, 1], None lets them
   be any numbers. `kernel_initializer` as in `ConvEncoder`.
+
+  Raises ValueError unless shape is a tuple of whole numbers of at least 1, or
+  where an even kernel_size does not lead to its sides.
   """
 
-  def __init__(self, shape, filters, kernel_size=4, shared_bias=False, final_activation="sigmoid",
-               kernel_initializer="glorot_uniform", **kwargs):
+  def __init__(self, shape: Sequence[int], filters: Sequence[int], kernel_size: int = 4,
+               shared_bias: bool = False, final_activation: str | None = "sigmoid",
+               kernel_initializer: str | dict = "glorot_uniform", **kwargs: Any):
     super().__init__(**kwargs)
+    check_shape("ConvDecoder", shape, example=(64, 64, 3), rank=3)
     self._config = {"shape": tuple(shape), "filters": tuple(filters), "kernel_size": kernel_size,
                     "shared_bias": shared_bias, "final_activation": final_activation,
                     "kernel_initializer": kernel_initializer}
@@ -75,10 +89,10 @@ class ConvDecoder(keras.Model):
     """What makes an odd kernel end at these sides and not one pixel before."""
     return None if self._config["kernel_size"] % 2 == 0 else [1 - side % 2 for side in size]
 
-  def call(self, z, training=False):
+  def call(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
     return self.body(z, training=training)
 
-  def get_config(self):
+  def get_config(self) -> dict:
     return {**super().get_config(), **self._config}
 
 
@@ -87,10 +101,14 @@ class PatchDecoder(keras.Model):
 
   Like `ConvDecoder`, but the widest layer stops at pictures `patch` times smaller than the result,
   which costs less; the borders of the patches can be seen.
+
+  Raises ValueError unless shape is a tuple of whole numbers of at least 1, or
+  where the layers do not lead to its sides.
   """
 
-  def __init__(self, shape, filters, patch=4, **kwargs):
+  def __init__(self, shape: Sequence[int], filters: Sequence[int], patch: int = 4, **kwargs: Any):
     super().__init__(**kwargs)
+    check_shape("PatchDecoder", shape, example=(64, 64, 3), rank=3)
     self._config = {"shape": tuple(shape), "filters": tuple(filters), "patch": patch}
     height, width, channels = shape
     step = patch * 2 ** (len(filters) - 1)
@@ -108,8 +126,8 @@ class PatchDecoder(keras.Model):
            keras.layers.Permute((1, 3, 2, 4, 5)),
            keras.layers.Reshape(tuple(shape))])
 
-  def call(self, z, training=False):
+  def call(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
     return self.body(z, training=training)
 
-  def get_config(self):
+  def get_config(self) -> dict:
     return {**super().get_config(), **self._config}

@@ -4,10 +4,15 @@ A sentence of L words is a picture of one channel, a row for each word and a col
 dimension of the words' embedding; convolutions read it and write it.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tf_mmvae.nets.sentences import Positionwise, rows_at
+from tf_mmvae.nets.sizes import check_latent_dim
 from tf_mmvae.nets.transposed import ThinConv2DTranspose
 
 _STRIDES = ((2, 2), (2, 2), (2, 2), (1, 2), (1, 2))  # of the encoder; words, then embedding
@@ -54,10 +59,15 @@ class SentenceImageEncoder(keras.Model):
   read like any word.
   """
 
-  def __init__(self, latent_dim, vocabulary_size, embedding_dim=128,
-               filters=(32, 64, 128, 128, 128), **kwargs):
-    """Raises ValueError unless there are five filters and embedding_dim is a multiple of 32."""
+  def __init__(self, latent_dim: int, vocabulary_size: int, embedding_dim: int = 128,
+               filters: Sequence[int] = (32, 64, 128, 128, 128), **kwargs: Any):
+    """Makes the layers.
+
+    Raises ValueError unless latent_dim is a whole number of at least 1, there are five filters, and
+    embedding_dim is a multiple of 32.
+    """
     super().__init__(**kwargs)
+    check_latent_dim("SentenceImageEncoder", latent_dim)
     _check("SentenceImageEncoder", filters, embedding_dim)
     self._config = {"latent_dim": latent_dim, "vocabulary_size": vocabulary_size,
                     "embedding_dim": embedding_dim, "filters": tuple(filters)}
@@ -68,13 +78,13 @@ class SentenceImageEncoder(keras.Model):
         + [keras.layers.Flatten()])
     self.head = keras.layers.Dense(2 * latent_dim, use_bias=False, kernel_initializer=_kernels())
 
-  def call(self, words, training=False):
+  def call(self, words: tf.Tensor, training: bool = False) -> tf.Tensor:
     _check("SentenceImageEncoder", self._config["filters"], self._config["embedding_dim"],
            words.shape[1])
     picture = self.embedding(words)[..., None]  # [B, L, E, 1]
     return self.head(self.body(picture, training=training))
 
-  def get_config(self):
+  def get_config(self) -> dict:
     return {**super().get_config(), **self._config}
 
 
@@ -86,8 +96,8 @@ class SentenceImageDecoder(Positionwise):
   training depends on all latents of the call, through the batch normalisation.
   """
 
-  def __init__(self, vocabulary_size, length=32, embedding_dim=128,
-               filters=(128, 128, 128, 64, 32), **kwargs):
+  def __init__(self, vocabulary_size: int, length: int = 32, embedding_dim: int = 128,
+               filters: Sequence[int] = (128, 128, 128, 64, 32), **kwargs: Any):
     """Raises ValueError for other than five filters, or sides that five layers cannot double to."""
     super().__init__(**kwargs)
     _check("SentenceImageDecoder", filters, embedding_dim, length)
@@ -106,7 +116,7 @@ class SentenceImageDecoder(Positionwise):
         + [ThinConv2DTranspose(1, activation="relu", use_bias=False, kernel_initializer=_kernels()),
            keras.layers.Reshape((length, embedding_dim))])
 
-  def tie(self, encoder):
+  def tie(self, encoder: keras.layers.Layer) -> None:
     """Shares the encoder's embedding from now on; comes before the first call.
 
     Raises:
@@ -120,7 +130,7 @@ class SentenceImageDecoder(Positionwise):
                        f"words in {size[1]} dimensions, got {found or 'none'}")
     self.embedding = embedding
 
-  def build(self, z_shape, words_shape=None, at_shape=None):
+  def build(self, z_shape: Any, words_shape: Any = None, at_shape: Any = None) -> None:
     del z_shape, words_shape, at_shape
     if self.embedding is None:
       self.embedding = _embedding(
@@ -132,11 +142,12 @@ class SentenceImageDecoder(Positionwise):
         initializer=keras.initializers.RandomUniform(-limit, limit))
     self.built = True
 
-  def call(self, z, words=None, at=None, training=False):
+  def call(self, z: tf.Tensor, words: tf.Tensor | None = None, at: tf.Tensor | None = None,
+           training: bool = False) -> tf.Tensor:
     del words
     rows = self.body(ops.reshape(z, [-1, z.shape[-1]]), training=training)  # [N, L, E]
     rows = rows_at(rows, at, ops.shape(z)[:-1])
     return ops.matmul(rows, ops.transpose(self.embedding.embeddings)) + self.bias
 
-  def get_config(self):
+  def get_config(self) -> dict:
     return {**super().get_config(), **self._config}

@@ -1,5 +1,7 @@
 """Transposed convolutions that make few channels."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -16,15 +18,19 @@ class ThinConv2DTranspose(keras.layers.Conv2DTranspose):
   backwards it is as ever. docs/speed.md has figures.
   """
 
-  def __init__(self, filters, **kwargs):
+  def __init__(self, filters: int, **kwargs: Any):
     super().__init__(filters, 4, 2, "same", **kwargs)
 
-  def call(self, x, training=False):
+  def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
     if not training:  # for no pictures TensorFlow's convolution has another shape, and an export
       return super().call(x)  # is best of what every runtime knows
     bias = self.bias if self.use_bias else tf.zeros([self.filters])
     y = _spread(x, tf.convert_to_tensor(self.kernel), tf.cast(bias, x.dtype))
     return y if self.activation is None else self.activation(y)
+
+  def get_config(self) -> dict:
+    fixed = ("kernel_size", "strides", "padding")
+    return {name: value for name, value in super().get_config().items() if name not in fixed}
 
 
 @tf.custom_gradient

@@ -7,9 +7,13 @@ import os
 import re
 import shutil
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
+
+from tf_mmvae.model import MultimodalVAE
+from tf_mmvae.run_dir import RunDir
 
 _VALUE = ".ATTRIBUTES/VARIABLE_VALUE"  # ends a variable's name in a checkpoint
 _NAME = r"ckpt-(\d+)"
@@ -21,7 +25,8 @@ class Checkpoints:
   Which is the last is told by the numbers in the names alone, not by the clock.
   """
 
-  def __init__(self, run, model, optimizer, keep=3):
+  def __init__(self, run: RunDir, model: MultimodalVAE, optimizer: keras.optimizers.Optimizer,
+               keep: int = 3):
     """`run`: `RunDir`. The model and the optimizer must have all their variables."""
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
     self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -34,7 +39,7 @@ class Checkpoints:
         model=model, optimizer=optimizer, step=self.step, skipped=self.skipped,
         best_objective=self.best_objective, best_step=self.best_step, vocabulary=vocabulary)
 
-  def resume(self):
+  def resume(self) -> int:
     """Restores the newest whole checkpoint, if there is one, and returns the number of steps done.
 
     Where the best is lost, that is the newest from before it, since going on makes it again;
@@ -55,12 +60,12 @@ class Checkpoints:
         self._do_without_best(best)
     return int(self.step.numpy())
 
-  def save(self, step):
+  def save(self, step: int) -> None:
     """Saves the state after `step` steps."""
     self.step.assign(step)
     self._write(self._run.checkpoints, step, self._keep)
 
-  def save_if_best(self, step, objective):
+  def save_if_best(self, step: int, objective: float) -> None:
     """Saves the state to best/ where the held-out objective is the highest so far."""
     if not objective > self.best_objective.numpy():
       return
@@ -102,7 +107,7 @@ class Checkpoints:
         _remove(os.path.join(directory, name))
 
 
-def restore_model(model, run):
+def restore_model(model: MultimodalVAE, run: RunDir) -> int:
   """Restores a model's weights from the best checkpoint of a run, or its last where there is none.
 
   One that is damaged is passed over, which is said.
@@ -126,7 +131,7 @@ def restore_model(model, run):
   return int(step.numpy())
 
 
-def best_objective(run):
+def best_objective(run: RunDir) -> float:
   """The highest held-out objective of a run in nats, -inf where none was measured, or is left."""
   for step in reversed(steps(run.best)):
     path = _path(run.best, step)
@@ -135,7 +140,7 @@ def best_objective(run):
   return -float("inf")
 
 
-def steps(directory):
+def steps(directory: str) -> list[int]:
   """The steps of the checkpoints in a directory, whole or not, in their order."""
   names = os.listdir(directory) if os.path.isdir(directory) else []
   found = (re.fullmatch(rf"{_NAME}\.(index|data-\d+-of-\d+)", name) for name in names)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 
 import tensorflow as tf
@@ -19,7 +20,7 @@ class ServiceLost(ConnectionError):
   """The tf.data service that a training reads from ended, or cannot be reached."""
 
 
-def served(batches, address):
+def served(batches: tf.data.Dataset, address: str) -> tf.data.Dataset:
   """The same batches, read by the tf.data service at an address.
 
   The service is given the data that they are read from: those in memory are sent to it once, and
@@ -44,7 +45,7 @@ def served(batches, address):
   return in_order(numbered, address)
 
 
-def in_order(numbered, address):
+def in_order(numbered: tf.data.Dataset, address: str) -> tf.data.Dataset:
   """The batches of (number, batch), which raise an error once the numbers are not 0, 1, 2..."""
   said = (f"the tf.data service at {address} gave batches in another order: it must have one "
           "worker alone")
@@ -57,7 +58,7 @@ def in_order(numbered, address):
   return numbered.enumerate().map(check)
 
 
-def watched(batches, address, is_asked_to_stop):
+def watched(batches: Iterable, address: str, is_asked_to_stop: Callable[[], bool]) -> Iterator:
   """The batches that a service reads, asked for by a thread, as TensorFlow would wait for ever.
 
   Meanwhile this thread handles signals, and sees whether the service still answers.

@@ -2,16 +2,22 @@
 
 import sys
 import time
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tqdm
+
+from tf_mmvae.model import MultimodalVAE
+from tf_mmvae.run_dir import RunDir
 
 _STEADY = 5  # seconds of steps from which the time to go is told
 _LOG_EVERY = 60  # seconds between lines where there is no bar
 
 
-def beginning(run, model, estimator, train_data, validation_data, first, num_steps, num_samples,
-              batch_size, strategy):
+def beginning(run: RunDir, model: MultimodalVAE, estimator: Any, train_data: Any,
+              validation_data: Any, first: int, num_steps: int, num_samples: int, batch_size: int,
+              strategy: tf.distribute.Strategy) -> list[str]:
   """What is about to be trained, on what, and where to: a list of lines."""
   shapes = ", ".join(f"{name} {m.spec.shape.as_list()[1:]}" for name, m in model.modalities.items())
   weights = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
@@ -30,13 +36,13 @@ def beginning(run, model, estimator, train_data, validation_data, first, num_ste
   return lines
 
 
-def finished(run, step):
+def finished(run: RunDir, step: int) -> str:
   """That a run has no step to go."""
   return (f"{run.path} is finished: its {step:,} steps are done. A larger num_steps goes "
           "on.")
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
   """About how long, in words: "40 s", "3 min" or "2 h 10 min"."""
   if seconds < 90:
     return f"{max(seconds, 1):.0f} s"
@@ -50,7 +56,7 @@ class Progress:
   A silent one, of a process that another one speaks for, shows nothing.
   """
 
-  def __init__(self, num_steps, first, silent=False):
+  def __init__(self, num_steps: int, first: int, silent: bool = False):
     self._num_steps, self._done, self._silent = num_steps, first, silent
     self._on_terminal = sys.stderr.isatty()
     self._bar = tqdm.tqdm(total=num_steps, initial=first, unit="step", dynamic_ncols=True,
@@ -60,7 +66,7 @@ class Progress:
     self._told = False
     self._last_line = time.monotonic()
 
-  def update(self, bound=None):
+  def update(self, bound: float | None = None) -> None:
     """One step is done. bound: in nats, where it is at hand."""
     self._done += 1
     self._bar.update()
@@ -77,16 +83,16 @@ class Progress:
     elif not self._on_terminal and now - self._last_line >= _LOG_EVERY:
       self.write(f"step {self._done} of {self._num_steps}")
 
-  def write(self, line):
+  def write(self, line: str) -> None:
     """Prints a line."""
     self._last_line = time.monotonic()
     if not self._silent:
       tqdm.tqdm.write(line)
       sys.stdout.flush()
 
-  def paused(self):
+  def paused(self) -> None:
     """Something other than steps took time: what is measured of their speed begins anew."""
     self._start = time.monotonic(), self._done
 
-  def close(self):
+  def close(self) -> None:
     self._bar.close()

@@ -3,6 +3,8 @@
 import glob
 import os
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,11 +19,12 @@ class Summaries:
   that resumes at a checkpoint drops the later files, and writes the same events again.
   """
 
-  def __init__(self, directory):
+  def __init__(self, directory: str):
     self._directory = directory
     self._writer = None
 
-  def knobs(self, name, values, metrics):
+  def knobs(self, name: str, values: Mapping[str, float | str | bool],
+            metrics: Sequence[str]) -> None:
     """Writes a row of the HParams page, in a file of its own that takes the place of an older one.
 
     Args:
@@ -36,7 +39,7 @@ class Summaries:
       hp.hparams(values, trial_id=name)
     writer.close()
 
-  def begin(self, step):
+  def begin(self, step: int) -> None:
     """Starts the segment of the events after `step`; earlier attempts at it are dropped."""
     if self._writer is not None:
       self._writer.close()
@@ -49,7 +52,7 @@ class Summaries:
     self._writer = tf.summary.create_file_writer(
         self._directory, filename_suffix=f".after-{step:09d}")
 
-  def show(self, values, step):
+  def show(self, values: Mapping[str, Any], step: int) -> None:
     """Shows {tag: value} by what the value is: a string as Markdown, uint8 [H, W, 3] as a picture,
     float [N] as a histogram, a number as a point of a curve."""
     with self._writer.as_default(step):
@@ -63,7 +66,7 @@ class Summaries:
         else:
           tf.summary.scalar(tag, value)
 
-  def close(self):
+  def close(self) -> None:
     self._writer.close()
 
   def _drop(self, condition):

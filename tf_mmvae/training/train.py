@@ -4,11 +4,14 @@ import math
 import os
 import signal
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 from absl import logging
 
+from tf_mmvae.model import MultimodalVAE
 from tf_mmvae.run_dir import RunDir
 from tf_mmvae.training import notes, workers
 from tf_mmvae.training.checkpoints import Checkpoints
@@ -20,7 +23,7 @@ from tf_mmvae.training.trainer import Trainer
 class Stopped(Exception):
   """A signal asked the run to stop. `code` is the exit code to give."""
 
-  def __init__(self, step, signal_number, saved=True):
+  def __init__(self, step: int, signal_number: int, saved: bool = True):
     name = signal.Signals(signal_number).name
     said = ("which is saved: run it again to resume" if saved else
             "while it waited for a batch: run it again to resume from the last checkpoint")
@@ -28,10 +31,17 @@ class Stopped(Exception):
     self.code = 128 + signal_number
 
 
-def train(model, estimator, optimizer, train_data, validation_data, run_dir, seed, num_steps,
-          num_samples, batch_size, clip_norm=None, examples_per_chunk=None, log_every=50,
-          evaluate_every=500, checkpoint_every=500, look=None, knobs=None, max_skipped=20,
-          strategy=None, on_model=None, on_first_step=None, jit_compile=False, data_service=None):
+def train(model: Callable[[], MultimodalVAE], estimator: Callable,
+          optimizer: Callable[[], keras.optimizers.Optimizer], train_data: Any,
+          validation_data: Any, run_dir: str | os.PathLike, seed: int, num_steps: int,
+          num_samples: int, batch_size: int, clip_norm: float | None = None,
+          examples_per_chunk: int | None = None, log_every: int = 50, evaluate_every: int = 500,
+          checkpoint_every: int = 500, look: Callable[[MultimodalVAE], dict] | None = None,
+          knobs: Mapping[str, float | str | bool] | None = None, max_skipped: int = 20,
+          strategy: tf.distribute.Strategy | None = None,
+          on_model: Callable[[MultimodalVAE], Any] | None = None,
+          on_first_step: Callable[[], Any] | None = None, jit_compile: bool = False,
+          data_service: str | None = None) -> None:
   """Trains a model, or goes on with a run that was interrupted.
 
   Leaves the last few checkpoints and that of the best held-out objective in the run's directory.

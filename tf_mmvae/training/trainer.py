@@ -1,12 +1,15 @@
 """One compiled training step and one compiled held-out step, over all replicas of a strategy."""
 
 import contextlib
+from collections.abc import Callable, Collection, Iterator
 
+import keras
 import tensorflow as tf
 
 from tf_mmvae import joint_posteriors, objectives
 from tf_mmvae.batch import Batch
 from tf_mmvae.modality import couples_examples, is_synchronized
+from tf_mmvae.model import MultimodalVAE
 
 _HELD_OUT = ("objective", "bound")
 _FIGURES = (*_HELD_OUT, "log_q_over_p", "effective_sample_size", "captured_weight",
@@ -16,8 +19,10 @@ _FIGURES = (*_HELD_OUT, "log_q_over_p", "effective_sample_size", "captured_weigh
 class Trainer:
   """Steps of a model under an estimator; what they compute is a function of (seed, step) alone."""
 
-  def __init__(self, model, estimator, optimizer, strategy, num_samples, seed, clip_norm=None,
-               examples_per_chunk=None, jit_compile=False):
+  def __init__(self, model: MultimodalVAE, estimator: Callable,
+               optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy,
+               num_samples: int, seed: int, clip_norm: float | None = None,
+               examples_per_chunk: int | None = None, jit_compile: bool = False):
     """Builds the optimizer's slots.
 
     Args:
@@ -55,7 +60,7 @@ class Trainer:
     with strategy.scope():
       optimizer.build(model.trainable_variables)
 
-  def check_masked(self, names):
+  def check_masked(self, names: Collection[str]) -> None:
     """Raises ValueError where masks of these modalities would not hide what is absent.
 
     Statistics of a batch would count absent observations, and in decoders the z drawn for them. And
@@ -69,7 +74,8 @@ class Trainer:
       self._refuse_coupled(self.model.modalities, advice, networks=["decoder"])
 
   @tf.function
-  def step(self, x, mask, step):
+  def step(self, x: dict[str, tf.Tensor], mask: dict[str, tf.Tensor],
+           step: tf.Tensor) -> dict[str, tf.Tensor]:
     """One update.
 
     Args:
@@ -90,7 +96,8 @@ class Trainer:
             for name, (total, count) in ((n, tf.unstack(t)) for n, t in totals.items())}
 
   @tf.function
-  def evaluate_batch(self, x, mask, batch):
+  def evaluate_batch(self, x: dict[str, tf.Tensor], mask: dict[str, tf.Tensor],
+                     batch: tf.Tensor) -> dict[str, tf.Tensor]:
     """Sums over the examples of a held-out batch that have anything. batch int64 [].
 
     Returns:
@@ -115,7 +122,7 @@ class Trainer:
     return {name: float(total / count) for name, (total, count) in sums.items()}
 
   @contextlib.contextmanager
-  def averaged_weights(self):
+  def averaged_weights(self) -> Iterator[None]:
     """Inside, the model's weights are their moving averages, if the optimizer keeps any.
 
     Keras' optimizers do with `use_ema=True`.

@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,7 +26,7 @@ class WorkerLost(ConnectionError):
   """Another process of the training ended, or cannot be reached."""
 
 
-def make_strategy():
+def make_strategy() -> tf.distribute.Strategy:
   """The `tf.distribute.Strategy` of all processes that TF_CONFIG names, or of the local devices.
 
   Comes before anything else uses a device. It waits for the other processes. The local devices are
@@ -76,7 +78,7 @@ def _listening(port):
   return socket.create_server(("", port))
 
 
-def answers(address):
+def answers(address: str) -> bool:
   """Whether something listens at "HOST:PORT"."""
   host, _, port = address.rpartition(":")
   try:
@@ -125,7 +127,7 @@ def _is_address(address):
 class Workers:
   """The processes of a strategy; every method with a result is to be called by all of them."""
 
-  def __init__(self, strategy):
+  def __init__(self, strategy: tf.distribute.Strategy):
     self._strategy = strategy
     resolver = strategy.cluster_resolver  # None where there is one process
     jobs = resolver.cluster_spec().as_dict() if resolver else {}
@@ -133,13 +135,13 @@ class Workers:
     task = (resolver.task_type, resolver.task_id) if self.num > 1 else None
     self.is_chief = task in (None, ("chief", 0)) or "chief" not in jobs and task[1] == 0
 
-  def any(self, flag):
+  def any(self, flag: Any) -> bool:
     """Whether `flag` is true in any of the processes, which wait for one another."""
     if self.num == 1:
       return bool(flag)
     return bool(self._sum(tf.constant([int(bool(flag))], tf.int64)) > 0)
 
-  def meet(self):
+  def meet(self) -> None:
     """Waits for the others, for as long as it takes; meanwhile a signal ends this process at once.
 
     Raises:
@@ -154,7 +156,7 @@ class Workers:
       if handler is signal.default_int_handler:
         signal.signal(signal.SIGINT, handler)
 
-  def refuse_differing(self, values, advice):
+  def refuse_differing(self, values: Mapping[str, Any], advice: str) -> None:
     """Checks that values are the same in all processes.
 
     Args:
@@ -174,7 +176,7 @@ class Workers:
         raise ValueError(f"the {self.num} processes differ in {name}: {advice}")
 
   @contextlib.contextmanager
-  def watched(self):
+  def watched(self) -> Iterator[None]:
     """Raises `WorkerLost` for what TensorFlow raises once another process is gone."""
     try:
       yield

@@ -60,11 +60,11 @@ class Layout(NamedTuple):
   splits: dict
 
   @property
-  def classes(self):
+  def classes(self) -> list[str]:
     """The names of the classes, sorted."""
     return sorted({photo.label for photos in self.splits.values() for photo in photos})
 
-  def fingerprint(self):
+  def fingerprint(self) -> str:
     """16 digits that change with any name, size of a file, caption or box; not with the layout."""
     digest = hashlib.sha256()
     for photos in self.splits.values():
@@ -74,7 +74,7 @@ class Layout(NamedTuple):
     return digest.hexdigest()[:16]
 
 
-def read(manual_dir, boxes=False):
+def read(manual_dir: pathlib.Path, boxes: bool = False) -> Layout:
   """The `Layout` of the photographs in a folder.
 
   Args:

@@ -1,6 +1,6 @@
 """Examples of one class from several sources, each example an index into every source."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,13 +16,14 @@ class Labelled(NamedTuple):
   read: Callable  # positions int [B] -> observations [B, ...], in TensorFlow ops
 
 
-def of_array(images, labels):
+def of_array(images: np.ndarray, labels: np.ndarray) -> Labelled:
   """`Labelled` pictures, float32 in [0, 1], of uint8 [N, H, W, C]."""
   images = on_cpu(images, tf.uint8)
   return Labelled(labels, lambda i: tf.cast(tf.gather(images, i), tf.float32) / 255.0)
 
 
-def match(labels, num_permutations, max_per_class, seed):
+def match(labels: Sequence[np.ndarray], num_permutations: int, max_per_class: int,
+          seed: int) -> np.ndarray:
   """Indices of examples whose members are all of one class.
 
   As Shi et al. (2019) pair MNIST and SVHN: of every class each source gives its first n members,
@@ -58,7 +59,8 @@ def match(labels, num_permutations, max_per_class, seed):
   return np.concatenate(matched, axis=1).astype(np.int32)
 
 
-def pairs(name, sources, num_permutations=1, max_per_class=10000, seed=0, label="digit"):
+def pairs(name: str, sources: Mapping[str, Labelled], num_permutations: int = 1,
+          max_per_class: int = 10000, seed: int = 0, label: str = "digit") -> Examples:
   """Examples of observations of one class, one from each source; see `match`.
 
   Args:

@@ -1,23 +1,26 @@
 """MNIST: handwritten digits (LeCun, Cortes and Burges), from the official files."""
 
 import gzip
+import os
 import zlib
 
 import numpy as np
 
 from tf_mmvae.data.digits import official_files
-from tf_mmvae.data.digits.class_pairs import of_array
+from tf_mmvae.data.digits.class_pairs import Labelled, of_array
 
 _FILES = {"train": "train-{}-ubyte.gz", "test": "t10k-{}-ubyte.gz"}
 
 
-def mnist(split, manual_dir=None, data_dir=None):
+def mnist(split: str, manual_dir: str | os.PathLike | None = None,
+          data_dir: str | os.PathLike | None = None) -> Labelled:
   """Digits, float32 [28, 28, 1] in [0, 1], as `class_pairs.Labelled`; arguments as in `arrays`."""
   images, labels, _ = arrays(split, manual_dir, data_dir)
   return of_array(images, labels)
 
 
-def arrays(split, manual_dir=None, data_dir=None):
+def arrays(split: str, manual_dir: str | os.PathLike | None = None,
+           data_dir: str | os.PathLike | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Digits of a split, in the order of the files.
 
   Args:

@@ -1,7 +1,9 @@
 """Official files of a data set: those of the user, or downloads by tensorflow-datasets."""
 
+import os
 import pathlib
 import types
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import requests
@@ -17,7 +19,8 @@ _FAILURES = (
 )
 
 
-def find(name, builder, files, manual_dir=None, data_dir=None):
+def find(name: str, builder: str, files: Iterable[str], manual_dir: str | os.PathLike | None = None,
+         data_dir: str | os.PathLike | None = None) -> dict[str, pathlib.Path]:
   """Paths of a data set's official files, fetched where the user has not put them down.
 
   Args:
@@ -68,7 +71,7 @@ def _is_kept(manager, url, info):
   return tfds.core.download.resource.is_locally_cached(path)
 
 
-def part_of(name, split, parts):
+def part_of(name: str, split: str, parts: Collection[str]) -> str:
   """The part of a data set, such as "train", that a split such as "train[5%:]" is of.
 
   Raises:
@@ -81,7 +84,7 @@ def part_of(name, split, parts):
   return part
 
 
-def positions(name, split, part, num_examples):
+def positions(name: str, split: str, part: str, num_examples: int) -> np.ndarray:
   """Which examples of a part a split names: int64 [N].
 
   Raises:

@@ -4,17 +4,20 @@ Photographs lie below `<manual_dir>/photos`, as `train/*.jpg` and `test/*.jpg`. 
 each digit but the place of its crop.
 """
 
+import os
+
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 from tf_mmvae.data import folders
 from tf_mmvae.data.digits import class_pairs, mnist
-from tf_mmvae.data.examples import on_cpu
+from tf_mmvae.data.examples import Examples, on_cpu
 
 
-def mnist_photo(split, manual_dir=None, data_dir=None, num_permutations=1, max_per_class=10000,
-                seed=0):
+def mnist_photo(split: str, manual_dir: str | os.PathLike | None = None,
+                data_dir: str | os.PathLike | None = None, num_permutations: int = 1,
+                max_per_class: int = 10000, seed: int = 0) -> Examples:
   """Pairs of an MNIST digit and another of its class over a photograph, as in MNIST-M.
 
   MNIST-M (Ganin et al. 2016) blends a digit and a patch of a photograph of BSDS500 by the absolute
@@ -47,8 +50,9 @@ def mnist_photo(split, manual_dir=None, data_dir=None, num_permutations=1, max_p
   return class_pairs.pairs("mnist_photo", sources, num_permutations, max_per_class, seed)
 
 
-def polymnist(split, num_views=5, manual_dir=None, data_dir=None, num_permutations=1,
-              max_per_class=10000, seed=0):
+def polymnist(split: str, num_views: int = 5, manual_dir: str | os.PathLike | None = None,
+              data_dir: str | os.PathLike | None = None, num_permutations: int = 1,
+              max_per_class: int = 10000, seed: int = 0) -> Examples:
   """PolyMNIST (Sutter et al. 2021): digits of one class, each over a photograph of its view's own.
 
   A digit is a stencil of the pixels above one half, which inverts the colours of a random crop of
@@ -115,7 +119,8 @@ def _over_crops(digits, labels, positions, backgrounds, size, seed):
   return class_pairs.Labelled(labels, read)
 
 
-def photos(part, manual_dir=None, data_dir=None):
+def photos(part: str, manual_dir: str | os.PathLike | None = None,
+           data_dir: str | os.PathLike | None = None) -> list[np.ndarray]:
   """Photographs in the order of their names: a list of uint8 [H, W, 3].
 
   Args:

@@ -1,17 +1,20 @@
 """Street View House Numbers (Netzer et al. 2011) from the official files, and MNIST-SVHN."""
 
+import os
 import zlib
 
 import numpy as np
 import scipy.io
 
 from tf_mmvae.data.digits import class_pairs, mnist, official_files
+from tf_mmvae.data.examples import Examples
 
 _FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
 
 
-def mnist_svhn(split, manual_dir=None, data_dir=None, num_permutations=30, max_per_class=10000,
-               seed=0):
+def mnist_svhn(split: str, manual_dir: str | os.PathLike | None = None,
+               data_dir: str | os.PathLike | None = None, num_permutations: int = 30,
+               max_per_class: int = 10000, seed: int = 0) -> Examples:
   """Pairs of an MNIST digit and a house number of its class, as Shi et al. (2019) make them.
 
   Args:
@@ -36,7 +39,8 @@ def mnist_svhn(split, manual_dir=None, data_dir=None, num_permutations=30, max_p
   return class_pairs.pairs("mnist_svhn", sources, num_permutations, max_per_class, seed)
 
 
-def svhn(split, manual_dir=None, data_dir=None):
+def svhn(split: str, manual_dir: str | os.PathLike | None = None,
+         data_dir: str | os.PathLike | None = None) -> class_pairs.Labelled:
   """House numbers, float32 [32, 32, 3] in [0, 1], as `class_pairs.Labelled`, by their digit.
 
   Args:

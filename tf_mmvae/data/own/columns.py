@@ -1,5 +1,7 @@
 """Kinds of columns in a manifest: pictures, texts and vectors, each a modality of an example."""
 
+import os
+
 import numpy as np
 
 from tf_mmvae import arrays, pictures
@@ -18,7 +20,7 @@ class Picture:
 
   of_files = True
 
-  def __init__(self, shape=(64, 64, 3), column=None):
+  def __init__(self, shape: tuple[int, int, int] = (64, 64, 3), column: str | None = None):
     if len(shape) != 3 or not all(map(_is_size, shape)) or shape[2] not in (1, 3):
       raise ValueError("the shape of a picture must be (height, width, channels) with 1 or 3 "
                        f"channels, got {shape!r}")
@@ -27,7 +29,7 @@ class Picture:
   def __str__(self):
     return "picture {}x{}x{}".format(*self.shape)
 
-  def read(self, path):
+  def read(self, path: str | os.PathLike) -> np.ndarray:
     """uint8 [H, W, C]; raises ValueError if the file is no picture, or damaged."""
     return pictures.read(path, self.shape)
 
@@ -41,7 +43,7 @@ class Text:
 
   of_files = False
 
-  def __init__(self, column=None):
+  def __init__(self, column: str | None = None):
     self.column = column
 
   def __str__(self):
@@ -61,7 +63,7 @@ class Vector:
 
   of_files = True
 
-  def __init__(self, size, column=None):
+  def __init__(self, size: int, column: str | None = None):
     if not _is_size(size):
       raise ValueError(f"the size of a vector must be a whole number of at least 1, got {size!r}")
     self.shape, self.column = (size,), column
@@ -69,7 +71,7 @@ class Vector:
   def __str__(self):
     return f"vector of {self.shape[0]}"
 
-  def read(self, path):
+  def read(self, path: str | os.PathLike) -> np.ndarray:
     """float32 [size]; raises ValueError for other shapes, for NaN and infinity."""
     return arrays.read(path, self.shape, np.float32)
 

@@ -8,8 +8,10 @@ makes another one. `docs/own_data.md` is the manual.
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import re
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -18,10 +20,11 @@ from absl import logging
 
 from tf_mmvae.data import folders
 from tf_mmvae.data.examples import Examples, on_cpu
-from tf_mmvae.data.own.columns import Picture
+from tf_mmvae.data.own.columns import Picture, Text, Vector
 from tf_mmvae.data.own.manifest import SPLITS, Manifest
 from tf_mmvae.data.own.records import Records, ordered_key
 from tf_mmvae.data.quiet import quiet
+from tf_mmvae.data.tokenizer import Tokenizer
 
 ROWS = None  # the part that is the rows; the files of each modality are another
 
@@ -29,8 +32,12 @@ ROWS = None  # the part that is the rows; the files of each modality are another
 class Source:
   """A manifest that was found without a mistake, and its data set, prepared on disk."""
 
-  def __init__(self, manifest, columns, label=None, split_column=None, fractions=None,
-               group_column=None, seed=0, manual_dir=None, data_dir=None):
+  def __init__(self, manifest: str | pathlib.PurePath,
+               columns: Mapping[str, Picture | Text | Vector], label: str | None = None,
+               split_column: str | None = None, fractions: Mapping[str, float] | None = None,
+               group_column: str | None = None, seed: int = 0,
+               manual_dir: str | os.PathLike | None = None,
+               data_dir: str | os.PathLike | None = None):
     """Checks the manifest and prepares the data set, unless it is there already.
 
     Args:
@@ -72,7 +79,7 @@ class Source:
       # A builder does not notice what was prepared after it was made.
       self._builders = {part: self._builder(config) for part, config in configs.items()}
 
-  def records(self, part, split):
+  def records(self, part: str | None, split: str) -> Records:
     """`Records` of a split: of `ROWS`, or the distinct files of a modality in it."""
     return Records(self._builders[part], split)
 
@@ -87,7 +94,8 @@ class Source:
         raise
 
 
-def examples(split, source, tokenizers=None, in_memory=True, augment=None):
+def examples(split: str, source: Source, tokenizers: Mapping[str, Tokenizer] | None = None,
+             in_memory: bool = True, augment: Callable | None = None) -> Examples:
   """The examples of a split, in the order of the manifest.
 
   Args:
@@ -139,7 +147,7 @@ def examples(split, source, tokenizers=None, in_memory=True, augment=None):
   return Examples(name, rows.num, read, augment)
 
 
-def texts(source, modality="sentence"):
+def texts(source: Source, modality: str = "sentence") -> list[str]:
   """The texts of a modality in the training split, a list of strings, without those missing."""
   cells = source.manifest.cells[modality]
   return [cells[i] for i in source.manifest.of_split("train") if cells[i]]

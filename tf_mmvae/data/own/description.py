@@ -1,12 +1,14 @@
 """What a manifest holds, in figures, and likelihoods and weights to begin with."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tf_mmvae.data.own.columns import Picture
-from tf_mmvae.data.own.dataset import texts
+from tf_mmvae.data.own.dataset import Source, texts
 from tf_mmvae.data.own.manifest import SPLITS
 from tf_mmvae.data.tokenizer import count_words, split_all
 from tf_mmvae.pictures import size as picture_size
@@ -26,7 +28,7 @@ class Residuals(NamedTuple):
   num: int  # observations, fitted and left out
 
 
-def linear_residuals(values, latent_dim, seed=0):
+def linear_residuals(values: npt.ArrayLike, latent_dim: int, seed: int = 0) -> Residuals:
   """Residuals of a fifth of the values after the principal components of the others.
 
   Args:
@@ -62,7 +64,7 @@ def linear_residuals(values, latent_dim, seed=0):
                    len(values))
 
 
-def word_nats(sentences):
+def word_nats(sentences: Sequence[Sequence[str]]) -> float:
   """The mean nats of a text when each word is told by its frequency alone.
 
   Args:
@@ -84,7 +86,7 @@ class Suggestion(NamedTuple):
   residuals: Residuals | None  # of pictures and vectors
 
 
-def suggest(source, latent_dim):
+def suggest(source: Source, latent_dim: int) -> dict[str, Suggestion]:
   """Likelihood scales and weights to begin with, from the training split: {modality: Suggestion}.
 
   The scale of a picture or vector is the most likely one for what a linear code of `latent_dim`
@@ -124,7 +126,7 @@ def _observations(source, name):
   return values / 255.0 if isinstance(source.manifest.columns[name], Picture) else values
 
 
-def describe(source, lengths, min_count=3):
+def describe(source: Source, lengths: Mapping[str, int], min_count: int = 3) -> list[str]:
   """What the manifest of a `Source` holds: lines of text.
 
   Args:

@@ -9,6 +9,7 @@ import difflib
 import os
 import pathlib
 import unicodedata
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,7 +25,7 @@ MAX_SHOWN = 50
 class Problems(ValueError):
   """All that is wrong with a manifest. `report` has a line for each problem, the first ones."""
 
-  def __init__(self, path, problems):
+  def __init__(self, path: str | os.PathLike, problems: Sequence[Problem]):
     """`problems`: [Problem]."""
     def place(problem):
       if not problem.row:
@@ -62,8 +63,10 @@ class Manifest:
     problems: [Problem] found so far; while there are any, the other attributes may be cut short.
   """
 
-  def __init__(self, path, columns, label=None, split_column=None, fractions=None,
-               group_column=None, seed=0):
+  def __init__(self, path: str | os.PathLike, columns: dict[str, Picture | Text | Vector],
+               label: str | None = None, split_column: str | None = None,
+               fractions: Mapping[str, float] | None = None, group_column: str | None = None,
+               seed: int = 0):
     """Reads a manifest and notes what is wrong with it, but does not open the files that it names.
 
     Args:
@@ -116,7 +119,7 @@ class Manifest:
       self._find_empty_splits("raise its share in fractions, or add rows" if split_column is None
                               else f"mark some in column '{split_column}'")
 
-  def check_files(self):
+  def check_files(self) -> None:
     """Reads every file of the manifest once and adds what is wrong with them to `problems`."""
     for name, kind in self.columns.items():
       if not kind.of_files:
@@ -127,20 +130,20 @@ class Manifest:
         wrong = {cell: text for cell, text in zip(cells, said, strict=True) if text}
       self._note_cells(name, kind.column or name, wrong)
 
-  def raise_problems(self):
+  def raise_problems(self) -> None:
     """Raises `Problems` if there are any."""
     if self.problems:
       raise Problems(self.path, self.problems)
 
-  def file(self, cell):
+  def file(self, cell: str) -> pathlib.Path:
     """The path of the file that a cell names."""
     return self.path.parent / cell
 
-  def of_split(self, split):
+  def of_split(self, split: str) -> np.ndarray:
     """The positions of the rows of a split, int64, in the order of the manifest."""
     return np.flatnonzero(np.array(self.splits) == split)
 
-  def gaps(self, split):
+  def gaps(self, split: str) -> list[str]:
     """The modalities that some row of the split lacks, a list."""
     rows = self.of_split(split)
     return [name for name, cells in self.cells.items() if not all(cells[i] for i in rows)]
@@ -234,7 +237,7 @@ class Manifest:
           self._note(None, None, f"no row of split '{split}' has '{name}'")
 
 
-def is_visible(text):
+def is_visible(text: str) -> bool:
   """Whether a text has a character that can be seen."""
   return any(unicodedata.category(c)[0] not in "ZC" and c != "\N{REPLACEMENT CHARACTER}"
              for c in text)

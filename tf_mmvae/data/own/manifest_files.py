@@ -4,6 +4,7 @@ import collections
 import csv
 import io
 import json
+import pathlib
 from typing import Any, NamedTuple
 
 
@@ -27,7 +28,7 @@ class Table(NamedTuple):
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def read(path):
+def read(path: pathlib.Path) -> Table:
   """The `Table` of a manifest, .csv, .jsonl or .ndjson; lines that are blank at its end are none.
 
   Raises:

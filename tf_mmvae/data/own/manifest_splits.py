@@ -3,18 +3,19 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 
 SPLITS = ("train", "validation", "test")
 _NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
           "val": "validation", "dev": "validation", "test": "test", "testing": "test"}
 
 
-def named(text):
+def named(text: str) -> str | None:
   """The split that a cell names, in either case and by usual short names, or None."""
   return _NAMES.get(text.lower())
 
 
-def check_fractions(fractions):
+def check_fractions(fractions: Mapping[str, float] | None) -> dict[str, float]:
   """{"validation": share, "test": share}; raises ValueError for other names and shares."""
   fractions = {"validation": 0.1, "test": 0.1} if fractions is None else dict(fractions)
   of_numbers = all(isinstance(share, (int, float)) and 0 < share < 1
@@ -25,7 +26,8 @@ def check_fractions(fractions):
   return fractions
 
 
-def group_keys(cells, of_files, shared=None):
+def group_keys(cells: Mapping[str, Sequence[str]], of_files: Sequence[str],
+               shared: Sequence[str] | None = None) -> list[str]:
   """The key of each row's group: rows that share a file, or a text of `shared`, are one group.
 
   Args:
@@ -59,7 +61,7 @@ def group_keys(cells, of_files, shared=None):
   return [find(mark[0]) for mark in marks]
 
 
-def draw(keys, fractions, seed):
+def draw(keys: Sequence[str], fractions: Mapping[str, float], seed: int) -> list[str]:
   """N splits; that of a group depends on (seed, key) alone, so a row more moves no other."""
   split_of = {}
   for key in dict.fromkeys(keys):

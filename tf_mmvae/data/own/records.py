@@ -23,7 +23,7 @@ class Records:
   inside of a tf.data pipeline a `tf.errors.UnknownError` with the same words.
   """
 
-  def __init__(self, builder, split):
+  def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
     self._split = builder.info.splits[split]
     self._source = builder.as_data_source(
       split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
@@ -37,7 +37,7 @@ class Records:
       else:
         self._specs[name] = tf.io.FixedLenFeature(feature.shape, feature.tf_dtype)
 
-  def read(self, positions):
+  def read(self, positions: tf.Tensor) -> dict[str, tf.Tensor]:
     """The records at positions, int64 [B] in any order: {feature: [B, ...]}."""
     fetched = tf.numpy_function(self._fetch, [positions], tf.string, stateful=False)
     # Stateless, so that a graph which asks for no feature of it does not fetch either.
@@ -47,7 +47,7 @@ class Records:
         values[name] = _decode(values[name], feature.shape)
     return values
 
-  def read_all(self):
+  def read_all(self) -> dict[str, np.ndarray]:
     """{feature: array [N, ...]}, all records in their order."""
     batches = tf.data.Dataset.range(self.num_records).batch(_AT_ONCE)
     found = {}
@@ -82,7 +82,7 @@ class Records:
                   f"{path.parent}, and run it again to prepare the data anew")
 
 
-def ordered_key(i, num):
+def ordered_key(i: int, num: int) -> int:
   """The key of record `i` of `num` for TFDS to keep their order.
 
   Keys are spread over all that there are: TFDS sorts what does not fit into its memory by ranges of

@@ -4,6 +4,8 @@ A bird is a dict {attribute: index of its value}. TOLD attributes are in the pic
 caption; SHOWN attributes are in the picture only. Wording is in the caption only.
 """
 
+import numpy as np
+
 COLOURS = ("red", "yellow", "green", "blue", "white", "black")
 RGB = (
   (208, 46, 42),
@@ -34,7 +36,7 @@ SHOWN = {
 ATTRIBUTES = {**TOLD, **SHOWN}
 
 
-def draw_by_lot(rng):
+def draw_by_lot(rng: np.random.Generator) -> dict[str, int]:
   """One bird, every attribute uniform and independent of the others.
 
   Args:

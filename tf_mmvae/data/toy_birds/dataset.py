@@ -1,13 +1,16 @@
 """Toy birds: an embedded data set of pictures of birds and captions, drawn by this package."""
 
 import dataclasses
+import os
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from tf_mmvae.data.examples import images_with_captions
+from tf_mmvae.data.examples import Examples, images_with_captions
 from tf_mmvae.data.quiet import quiet
+from tf_mmvae.data.tokenizer import Tokenizer
 from tf_mmvae.data.toy_birds import attributes, drawing
 from tf_mmvae.data.toy_birds import sentences as grammar
 
@@ -81,7 +84,7 @@ class ToyBirds(tfds.core.GeneratorBasedBuilder):
       yield index, example(self.builder_config.seed, split, index)
 
 
-def example(seed, split, index):
+def example(seed: int, split: str, index: int) -> dict[str, Any]:
   """One bird, a function of its arguments alone.
 
   Returns:
@@ -94,9 +97,9 @@ def example(seed, split, index):
   return {"image": drawing.draw(bird), "captions": captions, **bird}
 
 
-def examples(
-  split, tokenizer, data_dir=None, num_train=10000, num_validation=500, num_test=2000, seed=0
-):
+def examples(split: str, tokenizer: Tokenizer, data_dir: str | os.PathLike | None = None,
+             num_train: int = 10000, num_validation: int = 500, num_test: int = 2000,
+             seed: int = 0) -> Examples:
   """Pairs of a toy bird and one of its captions; prepares the data set where it is missing.
 
   Args:
@@ -124,7 +127,8 @@ def examples(
   return images_with_captions("toy_birds", birds["image"], written, labels, tokenizer)
 
 
-def captions(data_dir=None, num_train=10000, num_validation=500, num_test=2000, seed=0):
+def captions(data_dir: str | os.PathLike | None = None, num_train: int = 10000,
+             num_validation: int = 500, num_test: int = 2000, seed: int = 0) -> list[str]:
   """Every caption of the training pictures, a list of strings; arguments as in `toy_birds`."""
   config = ToyBirdsConfig(
     num_train=num_train, num_validation=num_validation, num_test=num_test, seed=seed
@@ -133,7 +137,7 @@ def captions(data_dir=None, num_train=10000, num_validation=500, num_test=2000, 
   return [caption for of_image in _decoded(birds["captions"]) for caption in of_image]
 
 
-def prepare(config, data_dir=None):
+def prepare(config: ToyBirdsConfig, data_dir: str | os.PathLike | None = None) -> ToyBirds:
   """The builder of this config, its data set complete on disk."""
   # TFDS refuses a copy of a config that it knows, and warns of one that it does not.
   config = ToyBirds.builder_configs.setdefault(config.name, config)

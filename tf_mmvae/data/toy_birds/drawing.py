@@ -6,6 +6,7 @@ picture costs a few array operations and a reader can fit the same equation back
 """
 
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +61,7 @@ class Geometry(NamedTuple):
   parts: np.ndarray  # [3, 64, 64], in the order of PARTS
   fixed: np.ndarray  # [64, 64, 3], the colours of bill, legs and eye
 
-  def shifted(self, right, down):
+  def shifted(self, right: int, down: int) -> "Geometry":
     """The same bird some pixels away; the margin is wide enough for MAX_SHIFT."""
     return Geometry(
       np.roll(self.background, (down, right), (0, 1)),
@@ -69,7 +70,7 @@ class Geometry(NamedTuple):
     )
 
 
-def draw(bird):
+def draw(bird: Mapping[str, int]) -> np.ndarray:
   """The picture of a bird.
 
   Args:
@@ -88,14 +89,14 @@ def draw(bird):
 
 
 @functools.cache
-def geometries():
+def geometries() -> dict[tuple[int, ...], Geometry]:
   """{(facing, tilt, size, bill_shape, bill_length): Geometry} of unshifted birds."""
   sizes = [len(attributes.ATTRIBUTES[name]) for name in GEOMETRY]
   return {index: _geometry(*index) for index in np.ndindex(*sizes)}
 
 
 @functools.cache
-def scenes():
+def scenes() -> np.ndarray:
   """Backgrounds, float32 [4, 64, 64, 3] in [0, 1]."""
   row = (np.arange(SIZE) + 0.5)[:, None]
   column = np.arange(SIZE) + 0.5

@@ -4,13 +4,14 @@ import functools
 import itertools
 
 import numpy as np
+import numpy.typing as npt
 
 from tf_mmvae.data.toy_birds import attributes, drawing
 
 _SHIFTS = range(-attributes.MAX_SHIFT, attributes.MAX_SHIFT + 1)
 
 
-def read_pictures(images, batch_size=256):
+def read_pictures(images: npt.ArrayLike, batch_size: int = 256) -> dict[str, np.ndarray]:
   """What pictures show, somewhat blurred or noisy ones included.
 
   The scene is the one nearest around the bird. For every geometry and shift the colours of body,

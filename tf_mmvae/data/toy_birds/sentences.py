@@ -1,6 +1,7 @@
 """Captions of toy birds: a small grammar that tells all six TOLD attributes, and its reader."""
 
 import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -72,7 +73,7 @@ _SENTENCES = {
 }
 
 
-def write_caption(bird, rng):
+def write_caption(bird: Mapping[str, int], rng: np.random.Generator) -> str:
   """One caption of a bird in words chosen by lot, lower case, at most 28 words and marks.
 
   Args:
@@ -105,7 +106,7 @@ def write_caption(bird, rng):
   )
 
 
-def write_captions(bird, count, rng):
+def write_captions(bird: Mapping[str, int], count: int, rng: np.random.Generator) -> list[str]:
   """`count` captions of a bird, no two alike."""
   captions = []
   while len(captions) < count:
@@ -115,7 +116,7 @@ def write_captions(bird, count, rng):
   return captions
 
 
-def read_caption(text):
+def read_caption(text: str) -> dict[str, int]:
   """What a caption tells, whoever wrote it and however well.
 
   An adjective belongs to the next noun, or after "is" and "are" to the noun before.
@@ -148,7 +149,7 @@ def read_caption(text):
   return {name: values.pop() if len(values) == 1 else -1 for name, values in told.items()}
 
 
-def read_captions(texts):
+def read_captions(texts: Sequence[str | bytes]) -> dict[str, np.ndarray]:
   """`read_caption` of many: strings or UTF-8 bytes [N] -> {attribute: int [N]}."""
   read = [read_caption(t.decode("utf-8", "replace") if isinstance(t, bytes) else t) for t in texts]
   return {name: np.array([told[name] for told in read]) for name in attributes.TOLD}
