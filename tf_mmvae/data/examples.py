@@ -37,7 +37,7 @@ class Examples:
     self.augment = augment
     self._read = read
 
-  def read(self, positions):
+  def read(self, positions: tf.Tensor) -> Batch:
     """The examples at positions, int64 [B]: `Batch`.
 
     Raises:

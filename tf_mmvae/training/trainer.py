@@ -1,7 +1,7 @@
 """One compiled training step and one compiled held-out step, over all replicas of a strategy."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -110,7 +110,7 @@ class Trainer:
     noise = self._noise(x, [self._seed, -1 - batch], _batch_size(x))
     return self._over_chunks(compute, dict.fromkeys(_HELD_OUT, tf.zeros([2])), x, mask, noise)
 
-  def evaluate(self, batches):
+  def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
     """{"objective", "bound"}: means in nats over a finite data set of `Batch`.
 
     The noise is fixed. NaN where no example has anything.
