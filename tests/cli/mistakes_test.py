@@ -7,6 +7,8 @@ import pathlib
 import re
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -384,3 +386,20 @@ def test_below_a_file(tmp_path, flag):
   args = [*runs.train_args(TINY, tmp_path / "run"), f"--{flag}={tmp_path}/file/below"]
   assert_one_sentence(*runs.call_here("train.py", *args), f"{tmp_path}/file")
   assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_directory_that_cannot_be_written_is_told_before_tensorflow_loads():
+  """By the system's own words, and without a trace; /proc takes no files, not even from root."""
+  script = ("import sys\n"
+            "from tf_mmvae.cli.main import run_tool\n"
+            "try:\n"
+            "  run_tool('train.py', ['tools/train.py', '--gin_file=a', '--run_dir=/proc/a/b'])\n"
+            "finally:\n"
+            "  print('loaded', 'tensorflow' in sys.modules)\n")
+  done = subprocess.run([sys.executable, "-c", script], cwd=runs.ROOT, text=True,
+                        capture_output=True, timeout=60)
+  assert done.returncode == 1 and done.stdout == "loaded False\n"
+  first, hint = done.stderr.splitlines()
+  assert first.startswith("tools/train.py: the run's directory /proc/a/b cannot be written below "
+                          "/proc: No such file or directory; give another --run_dir, or")
+  assert hint == HINT
