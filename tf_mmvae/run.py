@@ -59,7 +59,8 @@ class Run:
       tokenizers: {modality: `Tokenizer`} of those in words.
     """
     self.path = run_dir.path
-    self._run_dir, self._make_model, self._experiment = run_dir, model, experiment
+    self._run_dir, self._make_model = run_dir, model
+    self._make_experiment, self._experiment = experiment, None  # once it is asked for
     self._tokenizers = dict(tokenizers or {})
     self._loaded = None  # (model, step)
 
@@ -154,8 +155,11 @@ class Run:
     Raises:
       ValueError: no metrics or data are given where the experiment is not at hand.
     """
-    experiment = self._experiment and self._experiment()
-    if experiment is None and (metrics is None or dataset is None):
+    needed = metrics is None or dataset is None
+    if needed and self._experiment is None and self._make_experiment:
+      self._experiment = self._make_experiment()
+    experiment = self._experiment
+    if needed and experiment is None:
       raise ValueError("evaluate needs metrics and a dataset, such as evaluate({'likelihoods': "
                        "metrics.Likelihoods()}, test_data): a run that was opened by its model "
                        "alone has none")
@@ -175,7 +179,7 @@ class Run:
         found, self._run_dir.results, f"{os.path.basename(self.path)}: what the model has learnt",
         [f"Weights after step {self.step:,}, measured on {evaluation.what()}.", *remarks, *changes],
         {os.path.splitext(os.path.basename(path))[0].replace("_", " "): path for path in pictures},
-        {"Configuration": self._run_dir.text()})
+        {"Configuration": known.text() if known else self._run_dir.text()})
     return found
 
   def history(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:

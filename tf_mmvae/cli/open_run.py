@@ -13,13 +13,16 @@ def open_run(run_dir: RunDir, data_dir: str | None = None, manual_dir: str | Non
 
   Args:
     run_dir: its directory.
-    data_dir: as the flag of this name, likewise the next.
-    manual_dir: asked for where data are read.
+    data_dir: where the data set is prepared; see `tf_mmvae.open_run`.
+    manual_dir: where its files lie.
 
   Raises:
     ValueError: config.gin is damaged, or of another format.
   """
   import gin
+
+  from tf_mmvae.experiment import Experiment
+  from tf_mmvae.model import MultimodalVAE
   flag = types.SimpleNamespace(
       gin_file=[], gin_param=[], data_dir=data_dir, manual_dir=manual_dir)
 
@@ -27,26 +30,25 @@ def open_run(run_dir: RunDir, data_dir: str | None = None, manual_dir: str | Non
     gin.clear_config()
     config.load(run_dir, flag, from_run=True)
 
-  def made(name):
-    from tf_mmvae import experiment, model
-    load()
-    what = {"model": model.MultimodalVAE, "experiment": experiment.Experiment}[name]
+  def made(what):
+    load()  # another run may have been opened meanwhile
     return gin.get_configurable(what)()
 
   load()
-  tokenizers = config.value_of("TOKENIZERS", {})
-  return _ConfiguredRun(
-      run_dir, lambda: made("model"), lambda: made("experiment"), tokenizers)
+  return _ConfiguredRun(run_dir, lambda: made(MultimodalVAE), lambda: made(Experiment),
+                        config.value_of("TOKENIZERS", {}), settings())
 
 
 class _ConfiguredRun(Run):
   """A run whose settings are those of its configuration."""
 
-  def evaluate(self, metrics=None, dataset=None, max_examples=None, settings=None):
-    of_config = settings if settings or metrics else _settings_of(self)
-    return super().evaluate(metrics, dataset, max_examples, of_config)
+  def __init__(self, run_dir, model, experiment, tokenizers, settings):
+    super().__init__(run_dir, model, experiment, tokenizers)
+    self._settings = settings
 
-
-def _settings_of(run):
-  run._experiment()  # loads the configuration
-  return settings()
+  def evaluate(self, metrics=None, dataset=None, max_examples=None, settings=None, remarks=()):
+    if settings is None:
+      settings = self._settings
+      if metrics is not None:  # which may be any, under a name of the configuration
+        settings = settings._replace(metrics={}, references={})
+    return super().evaluate(metrics, dataset, max_examples, settings, remarks)

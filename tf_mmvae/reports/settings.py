@@ -22,6 +22,15 @@ class Settings(NamedTuple):
   likelihoods: Mapping[str, Any] = _NOTHING  # families and scales; nats compare where they agree
   objective: Mapping[str, Any] = _NOTHING  # of the objective, less what changes gradients alone
 
+  def text(self) -> str:
+    """All of the run as lines "name = value", names without a dot first."""
+    lines = []
+    for name in sorted(self.run, key=lambda name: ("." in name, name)):
+      value = self.run[name]
+      is_name = isinstance(value, str) and value[:1] in ("@", "%")
+      lines.append(f"{name} = {value if is_name else repr(value)}")
+    return "\n".join(lines)
+
   def as_json(self) -> "Settings":
     """The same as it is read back from a file: tuples are lists.
 
