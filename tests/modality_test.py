@@ -84,6 +84,16 @@ def test_a_call_reconstructs(modality):
       int(np.prod(w.shape)) for w in [*made.encoder.weights, *made.decoder.weights])
 
 
+@pytest.mark.parametrize("modality", [image, sentence])
+def test_build_creates_every_variable(modality):
+  made = modality()
+  made.build()
+  variables = [v.path for v in made.weights]
+  x = tf.ones([2, *made.spec.shape[1:]], made.spec.dtype)
+  made.log_likelihood(x, made.posterior(x).mean())
+  assert variables == [v.path for v in made.weights] != []
+
+
 def test_a_call_decodes_the_mean_of_the_expert(pair):
   x = pair.sample(4)
   found = pair.model().modalities["b"](x["b"])
