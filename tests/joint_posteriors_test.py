@@ -202,7 +202,7 @@ def test_products_of_laplace_experts_are_refused(fusion):
     fused("laplace", 2, None, fusion)
   assert str(error.value) == (
       "a product of Laplace experts has no closed form: give modalities and prior the family "
-      "distributions.normal, or join them by MixtureOfExperts")
+      "normal, or join them by MixtureOfExperts")
 
 
 def test_a_laplace_prior_is_no_factor():

@@ -141,7 +141,7 @@ def _product(factors, mask=None):
   if families:
     raise ValueError(
         f"a product of {' and '.join(families)} experts has no closed form: give modalities and "
-        "prior the family distributions.normal, or join them by MixtureOfExperts")
+        "prior the family normal, or join them by MixtureOfExperts")
   locs = tf.stack([f.distribution.loc for f in factors])  # [M, B, D]
   precisions = tf.stack([f.distribution.scale for f in factors])**-2
   if mask is not None:

@@ -41,7 +41,7 @@ _NETS = "import tf_mmvae as mm\n"
 
 @pytest.mark.parametrize("gin, sentence", [
     (_START + _NETS + "\nmm.Experiment.num_stepz = 3\n",
-     "{file}, line 6: Configurable 'mm.Experiment' doesn't have a parameter named 'num_stepz': "),
+     "{file}, line 5: Configurable 'mm.Experiment' doesn't have a parameter named 'num_stepz': "),
     (_START + _NETS + "mm.Experiment.num_steps = %NUM_STEPZ\n",
      "macro NUM_STEPZ is used but has no value: set it in a gin file, or by "
      "--gin_param='NUM_STEPZ = ...' (did you mean NUM_STEPS?)"),
@@ -112,9 +112,9 @@ def test_in_a_flag(tmp_path, args, sentence):
      "got [10]: make its shape and that of the data agree"),
     ("imgae/mm.Modality.name = 'image'", "nothing uses the binding "
      "imgae/mm.Modality.name: look for a misspelt name or scope"),
-    ("FUSION = @joint_posteriors.ProductOfExperts()",
+    ("FUSION = @mm.ProductOfExperts()",
      "a product of Laplace experts has no closed form: give modalities and prior the family "
-     "mm.normal, or join them by MixtureOfExperts"),
+     "normal, or join them by MixtureOfExperts"),
     ("EXPERT_DIM = 3", "modality 'image': expected an encoder of 4 latent dimensions, got 3: make "
      "its latent_dim and that of the prior agree"),
     ("mm.MultimodalVAE.private_dim = 2", "private_dim must be at least 0 and leave some of the "
