@@ -97,6 +97,7 @@ def test_the_same_call_resumes_bit_for_bit(tmp_path, finished):
      "estimator.likelihood_weights: None there, {'a': 2.0} now"),
     ({"optimizer": lambda: keras.optimizers.Adam(1e-3)}, "optimizer: {"),
     ({"model": lambda: build(3)}, "latent_dim: 2 there, 3 now"),
+    ({"tokenizers": {"c": mm.data.Tokenizer(["a"])}}, "tokenizer.c: not set there, 4 words, "),
     ({"clip_norm": 1.0}, "clip_norm: None there, 1.0 now")])
 def test_the_run_of_another_experiment_is_refused(finished, change, sentence):
   path = finished[0].path
@@ -250,6 +251,11 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("change, sentence", [
+    ({"model": build()}, "model must be a function that builds a MultimodalVAE, `build` and not `build()`"),
+    ({"optimizer": keras.optimizers.Adam()}, "optimizer must be a function that makes an opt"),
+    ({"estimator": mm.Estimator}, "estimator must be an instance, such as Estimator(iwae, dreg)"),
+    ({"train_data": np.zeros([3, 2])}, "train_data must be Examples, such as data.from_arrays("),
+    ({"test_data": tf.data.Dataset.range(3)}, "test_data must be Examples, such as"),
     ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
     ({"at_end": {"m": mm.metrics.HeldOut}}, "metric 'm' is the class HeldOut: give an instance"),
     ({"metrics": [1]}, "metrics must be {name: metric}, got [1]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -75,8 +76,12 @@ class Experiment:
       latents: `Latents`, what is shown of the latent space; None likewise.
 
     Raises:
-      ValueError: a metric that is no function, or whose name is no file's.
+      ValueError: a model or optimizer in place of a function that makes it, data that are no
+        `Examples`, a metric that is no function, or whose name is no file's.
     """
+    _check_functions(model, optimizer, estimator)
+    _check_data({"train_data": train_data, "held_out_data": held_out_data,
+                 "test_data": test_data})
     if at_end is None:
       at_end = {"held_out": HeldOut(estimator, num_samples, num_examples=1000)}
     self.model, self.estimator, self.optimizer = model, estimator, optimizer
@@ -186,8 +191,9 @@ class Experiment:
     """What tells this experiment apart, to be kept with results; `model` is one of its own."""
     of_estimator = {f"estimator.{name}": describe(value)
                     for name, value in self.estimator.choices.items()}
+    words = {f"tokenizer.{name}": _words(tokenizer) for name, tokenizer in self.tokenizers.items()}
     own = {"seed": self._seed, "num_samples": self._num_samples, "batch_size": self._batch_size,
-           "clip_norm": self._clip_norm, **of_estimator,
+           "clip_norm": self._clip_norm, **of_estimator, **words,
            "optimizer": describe(self.optimizer())}
     of_model = {} if model is None else describe_model(model)
     likelihoods = {name: value for name, value in of_model.items() if name.endswith("likelihood")}
@@ -262,6 +268,32 @@ def _keep_description(run, description):
       raise ValueError(f"{run.path} is a run of another experiment ({'; '.join(differing[:5])}"
                        f"{more}): give the same one, or another directory")
   run.write_description(description)
+
+
+def _check_functions(model, optimizer, estimator):
+  if isinstance(model, keras.Model) or not callable(model):
+    raise ValueError("model must be a function that builds a MultimodalVAE, `build` and not "
+                     f"`build()`, got {type(model).__name__}")
+  if isinstance(optimizer, keras.optimizers.Optimizer) or not callable(optimizer):
+    raise ValueError("optimizer must be a function that makes an optimizer, such as lambda: "
+                     f"keras.optimizers.Adam(1e-3), got {type(optimizer).__name__}")
+  if isinstance(estimator, type) or not callable(estimator):
+    raise ValueError("estimator must be an instance, such as Estimator(iwae, dreg), got "
+                     f"{estimator!r}")
+
+
+def _check_data(splits):
+  for name, data in splits.items():
+    if not all(hasattr(data, method) for method in ("batches", "shuffled_batches", "spread")):
+      raise ValueError(f"{name} must be Examples, such as data.from_arrays(x) makes of arrays, got "
+                       f"{type(data).__name__}")
+
+
+def _words(tokenizer):
+  """What tells a tokenizer's words from others: their number, and a hash."""
+  words = getattr(tokenizer, "words", ())
+  digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+  return f"{len(words)} words, {digest}"
 
 
 def _is_knob(name, value):
