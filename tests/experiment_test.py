@@ -251,7 +251,7 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("change, sentence", [
-    ({"model": build()}, "model must be a function that builds a MultimodalVAE, `build` and not `build()`"),
+    ({"model": build()}, "model must be a function that builds a MultimodalVAE, `build` and not"),
     ({"optimizer": keras.optimizers.Adam()}, "optimizer must be a function that makes an opt"),
     ({"estimator": mm.Estimator}, "estimator must be an instance, such as Estimator(iwae, dreg)"),
     ({"train_data": np.zeros([3, 2])}, "train_data must be Examples, such as data.from_arrays("),
