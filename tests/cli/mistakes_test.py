@@ -156,7 +156,7 @@ def no_config(run):
   (run / "config.gin").unlink()
 
 
-FIRST = "# tf_mmvae run, format 3"
+FIRST = "# tf_mmvae run, format 4"
 NONE = "no checkpoint in {run}/checkpoints can be read whole: put back what is missing, or give"
 OTHER_WORDS = "vocabulary.txt is not the one that checkpoint "
 ANOTHER = "is a run of another configuration ("
@@ -171,12 +171,12 @@ ANOTHER = "is a run of another configuration ("
     (lambda run: cut(run / "config.gin", 900), "config.gin is cut short: put back the whole file, "
      "or train again into another --run_dir"),
     (lambda run: cut(run / "config.gin", 0), "config.gin is cut short: put back the whole file"),
-    (lambda run: replace(run / "config.gin", FIRST, "# tf_mmvae run, format 1"),
-     "config.gin is of format 1, and this version of tf_mmvae reads format 3: use the version that "
+    (lambda run: replace(run / "config.gin", FIRST, "# tf_mmvae run, format 3"),
+     "config.gin is of format 3, and this version of tf_mmvae reads format 4: use the version that "
      "wrote it, or give another --run_dir"),
     (lambda run: replace(run / "config.gin", FIRST + "\n", ""), "config.gin names no format, and "),
-    (no_config, "is no run, as it has no config.gin, but it is not empty (checkpoints, data.json, "
-     "events, ...): give another --run_dir"),
+    (no_config, "is no run, as it has neither config.gin nor experiment.json, but it is not empty "
+     "(checkpoints, data.json, events, ...): give another --run_dir"),
 ])
 def test_a_damaged_run(copy, damage, sentence):
   damage(pathlib.Path(copy.path))
@@ -223,9 +223,10 @@ def test_another_configuration(copy, args, said):
 
 
 @pytest.mark.parametrize("binding, sentence", [
-    ("hedl_out/mm.metrics.HeldOut.num_examples = 3", "nothing uses the binding hedl_out/held_out."),
-    ('METRICS = {"held_out": @held_out.HeldOt()}',
-     "tf_mmvae.metrics.held_out has no attribute HeldOt"),
+    ("hedl_out/mm.metrics.HeldOut.num_examples = 3",
+     "nothing uses the binding hedl_out/mm.metrics.HeldOut.num_examples: look for a misspelt"),
+    ('METRICS = {"held_out": @mm.metrics.HeldOt()}',
+     "tf_mmvae.metrics has no attribute HeldOt"),
 ])
 def test_misspelt_when_measuring(copy, binding, sentence):
   before = runs.files(copy.path)
@@ -247,7 +248,8 @@ def test_a_directory_of_something_else(tmp_path):
   (tmp_path / "results" / "prior.png").write_text("mine")
   before = runs.files(tmp_path)
   assert_one_sentence(*runs.call_here("train.py", *runs.train_args(TINY, tmp_path)),
-                      f"{tmp_path} is no run, as it has no config.gin, but it is not empty (")
+                      f"{tmp_path} is no run, as it has neither config.gin nor experiment.json, "
+                      "but it is not empty (")
   assert runs.files(tmp_path) == before
 
 
@@ -317,12 +319,13 @@ def foreign(tmp_path_factory):
         name.chmod(0o755)
 
 
-@pytest.mark.parametrize("below, named", [("", "/lock"), ("/new", "/new")])
-def test_no_permission(foreign, below, named):
+@pytest.mark.parametrize("below, where", [("", ""), ("/new", " below {foreign}")])
+def test_no_permission(foreign, below, where):
   before = runs.files(foreign)
   assert_one_sentence(
       *runs.call_here("train.py", *runs.train_args(TINY, f"{foreign}{below}")),
-      f"no permission for {foreign}{named}: change who may read or write there, or give another di")
+      f"the run's directory {foreign}{below} cannot be written{where.format(foreign=foreign)}: "
+      "Permission denied; give another --run_dir, or change who may write there")
   assert runs.files(foreign) == before
 
 
