@@ -153,3 +153,12 @@ def test_total_correlation_by_other_gradients():
   bias, error = mean_and_error(other - plain)
   assert np.linalg.norm(error) < 0.02 * np.linalg.norm(plain.mean(0))
   assert np.max(np.abs(bias) / error) < 4
+
+
+def test_a_bound_that_is_no_value_an_example(pair):
+  model, x = pair.model(), pair.sample(3)
+  noise = joint_posteriors.uniform_noise([2, 4, 3, 2], [0, 1])
+  estimator = estimators.Estimator(lambda log_w, log_pi: tf.reduce_mean(log_w, 1),
+                                   objectives.reparameterised)
+  with pytest.raises(ValueError, match=r"^the bound <lambda> must return \[B\], one value an exam"):
+    estimator(model, x, noise)

@@ -98,6 +98,7 @@ def test_the_same_call_resumes_bit_for_bit(tmp_path, finished):
     ({"optimizer": lambda: keras.optimizers.Adam(1e-3)}, "optimizer: {"),
     ({"model": lambda: build(3)}, "latent_dim: 2 there, 3 now"),
     ({"tokenizers": {"c": mm.data.Tokenizer(["a"])}}, "tokenizer.c: not set there, 4 words, "),
+    ({"model": lambda: build(scale_of_b=2.0)}, "b.likelihood: likelihood, "),
     ({"clip_norm": 1.0}, "clip_norm: None there, 1.0 now")])
 def test_the_run_of_another_experiment_is_refused(finished, change, sentence):
   path = finished[0].path
@@ -169,6 +170,8 @@ def test_gaps_of_single_examples(finished):
      "x must have as many examples of each modality, got {'a': 2, 'b': 3}"),
     ({"a": np.zeros([2, 3])}, {"mask": {"a": [1, 0]}}, "mask of 'a': expected bool [2] of a"),
     ({"a": np.zeros([2, 3])}, {"mask": {"b": [True, True]}}, "mask of 'b': expected bool [B] of"),
+    ({"a": np.full([2, 3], np.nan)}, {}, "x['a'] holds NaN or infinite numbers where it is not"),
+    ({"a": np.full([2, 3], 1e300)}, {}, "x['a'] holds NaN or infinite numbers where it is not"),
     ({"a": np.zeros([2, 3], int)}, {}, "modality 'a': expected float32, got int64")])
 def test_what_cannot_be_translated(finished, x, kwargs, sentence):
   with pytest.raises(ValueError) as error:
@@ -302,3 +305,60 @@ def test_the_package_is_light_until_something_is_asked_for():
   done = subprocess.run([sys.executable, "-c", script], cwd=runs.ROOT, text=True,
                         capture_output=True, timeout=120)
   assert done.stdout == "done\n", done.stderr
+
+
+@pytest.mark.parametrize("wrong", [
+    {"num_steps": 1.5}, {"model": lambda: None}, {"optimizer": lambda: None},
+    {"estimator": mm.Estimator(likelihood_weights={"c": 1.0}), "test_data": data(3, 9)}])
+def test_a_path_is_free_after_a_mistake(tmp_path, wrong):
+  """And what was not trained on is no beginning: nothing is said of it."""
+  with pytest.raises(ValueError):
+    run_quietly(experiment(**wrong), tmp_path / "mine")
+  _, printed = run_quietly(experiment(num_steps=1), tmp_path / "mine")
+  assert ", new, to step 1" in printed
+  assert not experiment().changed_data(RunDir(tmp_path / "mine"))
+
+
+def test_an_export_replaces_no_other_directory(finished, tmp_path):
+  run, _ = finished
+  (tmp_path / "thesis.txt").write_text("mine")
+  for directory in (tmp_path, tmp_path / "thesis.txt", run.path):
+    before = runs.files(tmp_path)
+    with pytest.raises(ValueError, match="is no SavedModel that another could replace: give a new"):
+      run.export(directory)
+    assert runs.files(tmp_path) == before
+  assert os.path.isdir(RunDir(run.path).checkpoints)
+
+
+def test_words_are_those_that_a_run_was_trained_with(tmp_path):
+  words = mm.data.Tokenizer(["a", "red", "bird"], 4)
+
+  def talking():
+    return mm.MultimodalVAE(
+        [mm.Modality("a", (3,), mm.nets.DenseEncoder(2, (4,)), mm.nets.DenseDecoder((3,), (4,)),
+                     mm.normal_likelihood),
+         mm.Modality("s", (4,), mm.nets.RecurrentEncoder(2, 6, 2, 3),
+                     mm.nets.RecurrentDecoder(6, 4, 2, 3), mm.sentence_likelihood,
+                     dtype="int32")], mm.Prior(2))
+
+  rng = np.random.default_rng(0)
+  data = mm.data.from_arrays({"a": rng.normal(size=[20, 3]),
+                              "s": words.encode(["a red bird", "a bird"] * 10)})
+  run, _ = run_quietly(experiment(
+      model=talking, train_data=data, held_out_data=data, test_data=data, num_steps=2,
+      tokenizers={"s": words}), tmp_path / "mine")
+  said = run.translate({"a": np.zeros([2, 3])}, to="s")
+  assert said.shape == (2,) and all(isinstance(one, str) for one in said)
+  assert run.translate({"s": ["a red bird"]}, to="a").shape == (1, 3)
+  opened = mm.open_run(run.path, talking, {"s": words})
+  np.testing.assert_array_equal(opened.translate({"a": np.zeros([2, 3])}, to="s"), said)
+  assert mm.open_run(run.path, talking).sample(2, to="s").shape == (2, 4)
+  for tokenizers in ({"s": mm.data.Tokenizer(["bird", "red", "a"], 4)}, {"a": words}):
+    with pytest.raises(ValueError, match="is not the one that the run was trained with"):
+      mm.open_run(run.path, talking, tokenizers)
+
+
+def test_a_damaged_description_is_not_opened(tmp_path):
+  (tmp_path / "experiment.json").write_text("{")
+  with pytest.raises(ValueError, match="experiment.json is damaged: put back the whole file"):
+    mm.open_run(tmp_path, build)

@@ -123,8 +123,8 @@ CHOICES = {  # of each part, by the name of the part
                  "screened": "dreg, the best 1 and one more backpropagated",
                  "cub_published": "dreg, the best 3 and one more backpropagated", **{
         name: name for name in ("reparameterised", "stl", "dreg", "mixture_dreg")}},
-    "fusion": {"mopoe": "mixture_of_products", **{
-        name: "product_of_experts" for name in ("poe", "mvae", "mvtcae")}}}
+    "fusion": {"mopoe": "mixture_of_products", "poe": "product_of_experts",
+               "mvae": "product_of_experts", "mvtcae": "product_of_experts without the prior"}}
 
 
 def test_every_part_says_what_it_is():

@@ -345,3 +345,13 @@ def test_sentences_in_few_bits(encoder, decoder):
   np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.05)
   found, expected = (m.posterior(words, True).distribution.loc for m in (coarse, fine))
   np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+@pytest.mark.parametrize("likelihood, got", [
+    (distributions.normal_likelihood, r"\(1,\)"), (lambda decoder, z: z, "EagerTensor|Tensor")])
+def test_a_likelihood_of_another_shape_is_refused(likelihood, got):
+  """It would broadcast, and count one number as all."""
+  modality = Modality("a", (4,), keras.layers.Dense(4), keras.layers.Dense(1), likelihood)
+  with pytest.raises(ValueError, match=r"^modality 'a': expected a likelihood of observations of "
+                     rf"shape \[4\], got ({got}): make its shape and that of the decoder agree"):
+    modality.log_likelihood(tf.zeros([2, 4]), tf.zeros([2, 2]))

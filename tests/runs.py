@@ -16,6 +16,7 @@ import tempfile
 import gin
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from tensorboard.plugins.hparams import metadata
 from tensorflow.core.util import event_pb2
 
@@ -126,7 +127,7 @@ def call(tool, *args):
 
 def call_here(tool, *args):
   """Runs a tool in this process, which saves the imports; returns what `call` returns."""
-  printed = io.StringIO()
+  printed, verbosity = io.StringIO(), logging.get_verbosity()
   gin.clear_config()
   try:
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
@@ -137,6 +138,7 @@ def call_here(tool, *args):
     return stop.code or 0, printed.getvalue()
   finally:
     gin.clear_config()
+    logging.set_verbosity(verbosity)
   return 0, printed.getvalue()
 
 

@@ -55,5 +55,8 @@ def open_run(path: str | os.PathLike, build: "Callable[[], MultimodalVAE] | None
   if build is None:
     raise ValueError(f"{run.path} is a run of an Experiment: give the function that builds its "
                      "model, open_run(path, build)")
+  description = run.read_description()
+  from tf_mmvae.description import check_tokenizers
   from tf_mmvae.run import Run
+  check_tokenizers(tokenizers or {}, description or {})
   return Run(run, build, tokenizers=tokenizers)

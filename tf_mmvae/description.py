@@ -5,6 +5,7 @@ objects, but different ones are different.
 """
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,22 @@ def describe_model(model: MultimodalVAE) -> dict[str, Any]:
   return found
 
 
+def describe_words(tokenizer: Any) -> str:
+  """What tells a tokenizer's words from others: their number, and a hash."""
+  words = getattr(tokenizer, "words", ())
+  digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+  return f"{len(words)} words, {digest}"
+
+
+def check_tokenizers(tokenizers: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+  """Raises ValueError for words that are not those of a described experiment."""
+  for name, tokenizer in tokenizers.items():
+    before, now = description.get(f"tokenizer.{name}"), describe_words(tokenizer)
+    if description and before != now:
+      raise ValueError(f"the tokenizer of '{name}' is not the one that the run was trained with "
+                       f"({before or 'none'} there, {now} now): give that one")
+
+
 def describe(value: Any) -> Any:
   """A description of an optimizer, a network, a function, or what holds them."""
   if value is None or isinstance(value, bool | int | float | str):
@@ -32,6 +49,8 @@ def describe(value: Any) -> Any:
     given = [*map(describe, value.args),
              *(f"{name}={describe(v)}" for name, v in value.keywords.items())]
     return f"{describe(value.func)}({', '.join(map(str, given))})"
+  if inspect.isfunction(value) and not str(value.__module__).startswith("tf_mmvae."):
+    return f"{value.__name__}, {_digest(value)}"  # of the user's own, which may change
   if inspect.isroutine(value) or inspect.isclass(value):
     return value.__name__
   if isinstance(value, Mapping):
@@ -46,3 +65,17 @@ def describe(value: Any) -> Any:
     config = {name: describe(v) for name, v in config.items() if name not in ("name", "dtype")}
     return {"class": type(value).__name__, **config}
   return type(value).__name__
+
+
+def _digest(function):
+  """Eight digits that change with the numbers and names that a function uses."""
+  inside = inspect.getclosurevars(function).nonlocals
+  told = [_of_code(function.__code__), describe(inside), describe(function.__defaults__),
+          describe(function.__kwdefaults__)]
+  return hashlib.sha256(repr(told).encode()).hexdigest()[:8]
+
+
+def _of_code(code):
+  """Names and constants of a function and those inside it."""
+  return [code.co_names,
+          [_of_code(one) if inspect.iscode(one) else one for one in code.co_consts]]

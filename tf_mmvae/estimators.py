@@ -101,6 +101,9 @@ class Estimator:
       return Estimate(self.bound(log_w, log_pi), particles, log_pi, log_w)
 
     estimate = self._gradient(self.bound, self._beta, posterior, z, score)
+    if estimate.objective.shape.rank != 1:
+      raise ValueError(f"the bound {self.bound.__name__} must return [B], one value an example, "
+                       f"got a tensor of shape {estimate.objective.shape}")
     if mask:
       estimate = estimate._replace(
           objective=tf.where(model.any_present(x, mask), estimate.objective, 0.))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -14,7 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_mmvae.data.examples import Examples
-from tf_mmvae.description import describe, describe_model
+from tf_mmvae.description import describe, describe_model, describe_words
 from tf_mmvae.estimators import Estimator
 from tf_mmvae.metrics.held_out import HeldOut
 from tf_mmvae.model import MultimodalVAE
@@ -150,15 +149,16 @@ class Experiment:
     kept = settings
     for change in self.changed_data(run):
       logging.warning("%s", change)
-    self._note_data(run)
-
     def check(model):  # what would otherwise fail after all the training
       nonlocal kept
       if settings is None:
         kept = self.settings(model)
-        _keep_description(run, kept.run)
+        _check_description(run, kept.run)
       for part in (panel, exporter, evaluation):
         part.check(model)
+      if settings is None:
+        run.write_description(kept.run)
+      self._note_data(run)
 
     def look(model):
       latents.write(model, run.events)
@@ -191,7 +191,8 @@ class Experiment:
     """What tells this experiment apart, to be kept with results; `model` is one of its own."""
     of_estimator = {f"estimator.{name}": describe(value)
                     for name, value in self.estimator.choices.items()}
-    words = {f"tokenizer.{name}": _words(tokenizer) for name, tokenizer in self.tokenizers.items()}
+    words = {f"tokenizer.{name}": describe_words(tokenizer)
+             for name, tokenizer in self.tokenizers.items()}
     own = {"seed": self._seed, "num_samples": self._num_samples, "batch_size": self._batch_size,
            "clip_norm": self._clip_norm, **of_estimator, **words,
            "optimizer": describe(self.optimizer())}
@@ -206,14 +207,14 @@ class Experiment:
     return self._panel or Panel(self.held_out_data, self.tokenizers, viewers=self.viewers)
 
   def _note_data(self, run):
-    """Keeps which data a run begins with, in data.json, unless it is there already."""
-    if not os.path.exists(run.data):
+    """Keeps which data a run begins with, in data.json; what was not trained on is no beginning."""
+    if not os.path.exists(run.data) or not checkpoints.steps(run.checkpoints):
       with replacing(run.data) as path, open(path, "w", encoding="utf-8") as file:
         json.dump(self._data(), file, indent=2)
 
   def changed_data(self, run: RunDir) -> list[str]:
     """Sentences about those data that are others than a run began with."""
-    if not os.path.exists(run.data):
+    if not os.path.exists(run.data) or not checkpoints.steps(run.checkpoints):
       return []
     try:
       with open(run.data, encoding="utf-8") as file:
@@ -255,19 +256,23 @@ def _changed(split, then, now):
           f"{now['num_examples']:,} of {now['name']} now{contents}.")
 
 
-def _keep_description(run, description):
-  """Writes what an experiment is; raises ValueError where its run is that of another."""
+def _check_description(run, description):
+  """Raises ValueError where a run is that of another experiment."""
   before = run.read_description()
   if before is not None and checkpoints.steps(run.checkpoints):
     now = json.loads(json.dumps(description))
-    differing = [f"{name}: {before.get(name, 'not set')} there, {now.get(name, 'not set')} now"
+    differing = [f"{name}: {_short(before, name)} there, {_short(now, name)} now"
                  for name in sorted(before.keys() | now.keys())
                  if before.get(name) != now.get(name)]
     if differing:
       more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
       raise ValueError(f"{run.path} is a run of another experiment ({'; '.join(differing[:5])}"
                        f"{more}): give the same one, or another directory")
-  run.write_description(description)
+
+
+def _short(description, name):
+  said = str(description.get(name, "not set"))
+  return said if len(said) < 100 else f"{said[:97]}..."
 
 
 def _check_functions(model, optimizer, estimator):
@@ -287,13 +292,6 @@ def _check_data(splits):
     if not all(hasattr(data, method) for method in ("batches", "shuffled_batches", "spread")):
       raise ValueError(f"{name} must be Examples, such as data.from_arrays(x) makes of arrays, got "
                        f"{type(data).__name__}")
-
-
-def _words(tokenizer):
-  """What tells a tokenizer's words from others: their number, and a hash."""
-  words = getattr(tokenizer, "words", ())
-  digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
-  return f"{len(words)} words, {digest}"
 
 
 def _is_knob(name, value):

@@ -100,7 +100,14 @@ class Modality(keras.layers.Layer):
 
   def likelihood(self, z: tf.Tensor, training: bool = False) -> tfd.Distribution:
     """p(x_m | z). z [..., B, D] -> `tfd.Distribution`, batch [..., B], event one observation."""
-    return self._likelihood(self._in_mode(self.decoder, training), z)
+    made = self._likelihood(self._in_mode(self.decoder, training), z)
+    expected = self.spec.shape[1:]
+    if not isinstance(made, tfd.Distribution) or not made.event_shape.is_compatible_with(expected):
+      got = getattr(made, "event_shape", type(made).__name__)
+      raise ValueError(f"modality '{self.name}': expected a likelihood of observations of shape "
+                       f"{expected.as_list()}, got {got}: make its shape and that of the decoder "
+                       "agree, and have the likelihood's event be one observation")
+    return made
 
   def _in_mode(self, network, training):
     return _InMode(network, training, self.train_dtype if training else None)

@@ -17,7 +17,7 @@ from tf_mmvae.reports.evaluation import Evaluation
 from tf_mmvae.reports.results import Results
 from tf_mmvae.reports.settings import Settings
 from tf_mmvae.run_dir import RunDir
-from tf_mmvae.serving.saved_model import Exporter
+from tf_mmvae.serving.saved_model import export
 from tf_mmvae.training import checkpoints, summaries
 from tf_mmvae.views.panels import Panel
 
@@ -76,6 +76,9 @@ class Run:
     """
     if self._loaded is None:
       model = self._make_model()
+      if not isinstance(model, MultimodalVAE):
+        raise ValueError("the function that builds the model must return a MultimodalVAE, got a "
+                         f"{type(model).__name__}")
       self._loaded = model, checkpoints.restore_model(model, self._run_dir)
     return self._loaded[0]
 
@@ -188,11 +191,13 @@ class Run:
     return summaries.read_scalars(self._run_dir.events)
 
   def export(self, directory: str | os.PathLike | None = None) -> str:
-    """Writes the SavedModel, and returns where; None is the run's export/1."""
+    """Writes the SavedModel, and returns where; None is the run's export/1.
+
+    Raises:
+      ValueError: the directory holds something else than a SavedModel.
+    """
     directory = self._run_dir.export if directory is None else os.path.expanduser(directory)
-    exporter = Exporter(self._tokenizers)
-    exporter.check(self.load())
-    exporter(self.load(), directory)
+    export(self.load(), directory, self._tokenizers)
     return directory
 
   def _batch(self, model, x, mask):
@@ -207,6 +212,10 @@ class Run:
       if name not in sizes or here.dtype != bool or here.shape != (sizes[name],):
         raise ValueError(f"mask of '{name}': expected bool [{sizes.get(name, 'B')}] of a modality "
                          f"that x holds, got {here.dtype} {list(here.shape)}")
+    for name, values in x.items():
+      seen = values.numpy()[mask[name]] if name in mask else values.numpy()
+      if seen.dtype.kind == "f" and not np.all(np.isfinite(seen)):
+        raise ValueError(f"x['{name}'] holds NaN or infinite numbers where it is not masked")
     return x, {name: tf.constant(here) for name, here in mask.items()}
 
   def _read(self, modality, values):
@@ -214,7 +223,8 @@ class Run:
     if modality.name in self._tokenizers and values.dtype.kind in "OSU":
       return self._tokenizers[modality.name].encode(values.astype(str))
     if values.dtype.kind == "f" and modality.spec.dtype.is_floating:
-      values = values.astype(modality.spec.dtype.as_numpy_dtype)
+      with np.errstate(over="ignore"):  # refused below
+        values = values.astype(modality.spec.dtype.as_numpy_dtype)
     return tf.convert_to_tensor(values)
 
   def _decoded(self, z, names, single):

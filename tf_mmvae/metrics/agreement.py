@@ -205,6 +205,9 @@ class Agreement:
       return {}
     found = {}
     for attribute, values in self._readers[name](observations[rows]).items():
+      if len(values) != np.sum(rows):
+        raise ValueError(f"the reader of '{name}' told {len(values)} values of '{attribute}' for "
+                         f"{np.sum(rows)} observations: expected one for each")
       found[attribute] = np.full(len(rows), -1)
       found[attribute][rows] = values
     return found

@@ -163,7 +163,7 @@ def _note(found, name, error, entry):
 def _as_findings(found):
   if isinstance(found, Findings):
     return found
-  if isinstance(found, dict):
+  if isinstance(found, dict) and all(isinstance(name, str) for name in found):
     return Findings(found)
   raise ValueError(f"it returned {type(found).__name__} in place of Findings, or of figures "
                    "{name: (value, standard error, number)}")

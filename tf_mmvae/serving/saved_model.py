@@ -17,12 +17,18 @@ def export(model: MultimodalVAE, directory: str | os.PathLike,
 
   Args:
     model: of any weights.
-    directory: of the SavedModel; one that is there is replaced.
+    directory: of the SavedModel; one that is there is replaced, anything else is left alone.
     tokenizers: {modality: `Tokenizer`} of those in words.
 
   Raises:
-    ValueError: a tokenizer of a modality that the model does not have.
+    ValueError: a tokenizer of a modality that the model does not have, or a directory that holds
+      something else than a SavedModel.
   """
+  directory = os.path.abspath(os.path.expanduser(directory))
+  if os.path.isfile(directory) or os.path.isdir(directory) and os.listdir(directory) and not (
+      os.path.isfile(os.path.join(directory, "saved_model.pb"))):
+    raise ValueError(f"{directory} is no SavedModel that another could replace: give a new "
+                     "directory, or that of an export")
   exporter = Exporter(tokenizers)
   exporter.check(model)
   exporter(model, directory)
@@ -58,12 +64,12 @@ class Exporter:
 
     Only raw variables, tables and functions are saved: the C++ loader takes no Keras objects.
     """
+    directory = os.path.abspath(directory)
     root = tf.Module()
     root.variables_ = [v.value for v in model.variables]
     root.tables = [table for t in self.tokenizers.values() for table in t.tables]
     signatures = self._signatures(model)
     root.functions = dict(signatures)
-    directory = os.path.normpath(directory)
     unfinished, old = f"{directory}.unfinished", f"{directory}.old"
     if os.path.isdir(old) and not os.path.isdir(directory):
       os.rename(old, directory)  # an export was cut off between its renames

@@ -106,6 +106,10 @@ def train(model: Callable[[], MultimodalVAE], estimator: Callable,
   keras.utils.set_random_seed(seed)
   with strategy.scope():
     model, optimizer = model(), optimizer()
+  for made, kind in ((model, MultimodalVAE), (optimizer, keras.optimizers.Optimizer)):
+    if not isinstance(made, kind):
+      raise ValueError(f"expected a function that returns a {kind.__name__}, got one that returns "
+                       f"a {type(made).__name__}")
   rate = optimizer.get_config()["learning_rate"]
   if isinstance(rate, float) and not 0 < rate < math.inf:  # a schedule may well begin at 0
     raise ValueError(f"the learning rate must be a number above 0, got {rate:.6g}")
