@@ -29,7 +29,7 @@ def models(exact):
   rules = (joint_posteriors.MixtureOfExperts(), joint_posteriors.ProductOfExperts(),
            joint_posteriors.MixtureOfProducts())
   for rule in rules:
-    yield rule.__name__, exact.model(shift=0.4, joint_posterior=rule)
+    yield str(rule), exact.model(shift=0.4, joint_posterior=rule)
   yield "product_of_experts, exact", exact.model(
       joint_posterior=joint_posteriors.ProductOfExperts(), prior_in_experts=False)
 
