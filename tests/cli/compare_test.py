@@ -24,7 +24,9 @@ def make(tmp_path):
     (tmp_path / "runs" / name / "results").mkdir()
     found = {"f": {"value": value, "stderr": 0.1, "n": 9}}
     (tmp_path / "runs" / name / "results" / "m.json").write_text(json.dumps(found))
-    report = {"step": 7, "metrics": {"m": {"better": {"f": "high"}, "data": "1"}}}
+    report = {"step": 7, "settings": {"run": {"SEED": seed, "LATENT_DIM": dim},
+                                      "likelihoods": {}, "objective": {}},
+              "metrics": {"m": {"better": {"f": "high"}, "data": "1", "settings": {}}}}
     (tmp_path / "runs" / name / "results" / "report.json").write_text(json.dumps(report))
     return run.path
 

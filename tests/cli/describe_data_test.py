@@ -24,7 +24,7 @@ def describe(folder, *args):
 
 def test_help_is_instant():
   code, printed = runs.call("describe_data.py", "--help")
-  assert code == 1 and "Checks your own data" in printed and "--out" in printed  # 1 is absl's
+  assert code == 0 and "Checks your own data" in printed and "--out" in printed
 
 
 def test_what_is_suggested_can_be_trained(birds, tmp_path):
@@ -67,8 +67,9 @@ def test_one_report_of_all_problems(birds, tmp_path, tool):
   manifest.write_text("\n".join(lines))
   (birds / "photo 0.png").unlink()
   (birds / "photo 3.png").write_text("no picture")
-  code, printed = runs.call_here(
-    tool, *runs.train_args("gin/own_data_tiny.gin", tmp_path / "run"), f"--manual_dir={tmp_path}")
+  args = [arg for arg in runs.train_args("gin/own_data_tiny.gin", tmp_path / "run")
+          if tool == "train.py" or not arg.startswith("--run_dir")]
+  code, printed = runs.call_here(tool, *args, f"--manual_dir={tmp_path}")
   assert code == 1 and "Traceback" not in printed
   *_, first, a, b, c, d, hint = printed.splitlines()
   assert first.endswith(f"tools/{tool}: {manifest} has 4 problems (rows are numbered as lines of "
