@@ -27,7 +27,7 @@ class Expert(keras.layers.Layer):
 
 def model(scales=SCALES, family=distributions.normal):
   return MultimodalVAE(
-      [Modality(name, (len(of),), Expert(of), keras.layers.Dense(1),
+      [Modality(name, (len(of),), Expert(of), keras.layers.Dense(len(of)),
                 distributions.normal_likelihood, family) for name, of in scales.items()],
       Prior(len(next(iter(scales.values()))), family))
 
