@@ -122,7 +122,8 @@ def test_knobs_of_a_run():
   name, knobs, metrics = runs.knobs(run.events)
   assert name == "toy_birds_tiny" and metrics == ["held_out/objective", "held_out/bound"]
   assert knobs == {"SEED": 0, "NUM_STEPS": 20, "NUM_SAMPLES": 2, "BATCH_SIZE": 4, "LATENT_DIM": 4,
-                   "EVALUATION_SAMPLES": 1000, "LEARNING_RATE": 0.004, "AMSGRAD": False, "WORDS": 6, "BETA": 1.0,
+                   "EVALUATION_SAMPLES": 1000, "LEARNING_RATE": 0.004, "AMSGRAD": False,
+                   "WORDS": 6, "BETA": 1.0,
                    "GROUPS": "image_index"}
 
 
