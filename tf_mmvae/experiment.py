@@ -56,7 +56,7 @@ class Experiment:
       num_samples: K, samples from each component of the joint posterior.
       batch_size: examples a step.
       seed: decides everything random: initial weights, order of the data, noise.
-      clip_norm: see `training.train`, as for the next seven.
+      clip_norm: see `tf_mmvae.training.train`, as for the next seven.
       examples_per_chunk: examples in memory at once.
       log_every: steps between scalars in TensorBoard.
       evaluate_every: steps between evaluations of the held-out objective, and looks.
@@ -149,6 +149,7 @@ class Experiment:
     kept = settings
     for change in self.changed_data(run):
       logging.warning("%s", change)
+
     def check(model):  # what would otherwise fail after all the training
       nonlocal kept
       if settings is None:
@@ -167,12 +168,12 @@ class Experiment:
     knobs = self.settings(None).run if settings is None else settings.run
     together.meet()  # now the others may read the data and the words
     self.train_alone(run, strategy, look=look, on_model=check, on_first_step=on_first_step,
-                knobs={name: value for name, value in knobs.items() if _is_knob(name, value)})
+                     knobs={name: value for name, value in knobs.items() if _is_knob(name, value)})
     trained = Run(run, self.model, lambda: self, self.tokenizers)
     best = checkpoints.best_objective(run)
     model, step = trained.load(), trained.step
     print(f"Best: step {step:,}, held-out objective {best:.2f} nats" if math.isfinite(best) else
-          f"Step {step:,}, the last: no held-out objective was finite")
+          f"Step {step:,}, the last: none is kept of a finite held-out objective")
     exporter(model, run.export)
     first, *others = panel.write(model, run.results)
     if self.at_end:

@@ -114,6 +114,15 @@ def test_ceiling_is_that_of_the_reader():
   assert values["image_to_sentence/ceiling/colour"][0] == 1.
 
 
+def test_a_reader_that_tells_too_few_is_refused():
+  def first(pictures):
+    return {name: values[:1] for name, values in see(pictures).items()}
+
+  with pytest.raises(ValueError, match=f"the reader of 'image' told 1 values of 'colour' for {NUM} "
+                     "observations: expected one for each"):
+    agreement(readers={"image": first})(model(), examples())
+
+
 @pytest.mark.parametrize("period", [2, 3, 4])
 def test_chance_does_not_follow_the_order_of_the_data(period):
   colours = np.arange(NUM) % period

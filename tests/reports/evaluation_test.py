@@ -177,7 +177,9 @@ def test_a_metric_that_fails_leaves_the_others(metric, said, tmp_path, model):
 
 
 @pytest.mark.parametrize("findings, said", [
-    (object(), "it returned object in place of Findings"), ({"f": 1.5}, "TypeError|int|float"),
+    (object(), "it returned object in place of Findings"),
+    ({0: (1., 0., 1)}, "it returned dict in place of Findings"),
+    ({"f": 1.5}, "TypeError|int|float"),
     ({"f": ("high", 0., 1)}, "str"),
     (Findings({"f": (1., 0., 1)}, (Table("T", ["a"], {"row": ["g"]}),)), "no figure g")])
 def test_what_is_no_findings_leaves_the_others(findings, said, tmp_path, model):

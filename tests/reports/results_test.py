@@ -35,6 +35,22 @@ def test_what_is_not_finite_is_null(tmp_path):
       "figure": {"value": None, "stderr": None, "n": 1}}
 
 
+def test_text_names_examples_where_they_differ(tmp_path):
+  results = Results(tmp_path)
+  results.write("m", Findings({"f": (1., 0., 1)}), **ENTRY)
+  assert str(results).startswith("m:\n")
+  results.write("n", Findings({"f": (2., 0., 1)}), **{**ENTRY, "examples": "other, 2 examples"})
+  assert str(results).startswith("m (1 example):\n") and "n (other, 2 examples):" in str(results)
+
+
+def test_a_metric_that_was_not_measured(tmp_path):
+  results = Results(tmp_path)
+  results.write("m", Findings({"f": (1., 0., 1)}), **ENTRY)
+  with pytest.raises(KeyError, match="no metric 'elbo': those measured are .'m'."):
+    _ = results["elbo"]
+  assert "elbo" not in results and results.get("elbo") is None
+
+
 def test_numbers_of_numpy(tmp_path):
   figure = (np.float32(0.5), np.float64(0.25), np.int64(2))
   Results(tmp_path).write("m", Findings({"figure": figure}), **ENTRY)

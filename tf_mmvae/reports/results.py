@@ -34,7 +34,8 @@ class Results(Mapping[str, dict[str, Figure]]):
   """The findings of metrics in a directory.
 
   A mapping {metric: {figure: `Figure`}}; that of a metric that failed raises its ValueError. As
-  text it is a table. The directory holds
+  text it is a table, which names the examples where metrics were measured on several data sets. The
+  directory holds
 
     METRIC.json         {figure: {"value", "stderr", "n"}}, and a "note" where there is one; null
                         stands for what is not finite
@@ -55,6 +56,8 @@ class Results(Mapping[str, dict[str, Figure]]):
     self._settings, self.entries = self._read_state()
 
   def __getitem__(self, metric: str) -> dict[str, Figure]:
+    if metric not in self.entries:
+      raise KeyError(f"there is no metric {metric!r}: those measured are {list(self.entries)}")
     if "error" in self.entries[metric]:
       raise ValueError(f"metric '{metric}' was not measured: {self.entries[metric]['error']}")
     return {name: Figure(*(math.nan if found[key] is None else found[key]
@@ -71,9 +74,10 @@ class Results(Mapping[str, dict[str, Figure]]):
     return len(self.entries)
 
   def __str__(self) -> str:
-    lines = []
+    lines, several = [], len({entry["examples"] for entry in self.entries.values()}) > 1
     for metric, entry in self.entries.items():
-      lines += [f"{metric}:", *_as_lines(entry, self.figures(metric))]
+      of = f" ({entry['examples']})" if several else ""
+      lines += [f"{metric}{of}:", *_as_lines(entry, self.figures(metric))]
     return "\n".join(lines)
 
   def is_current(self, metric: str, key: str | None) -> bool:
