@@ -173,7 +173,7 @@ class Experiment:
     best = checkpoints.best_objective(run)
     model, step = trained.load(), trained.step
     print(f"Best: step {step:,}, held-out objective {best:.2f} nats" if math.isfinite(best) else
-          f"Step {step:,}, the last: none is kept of a finite held-out objective")
+          f"Step {step:,}, the last: no checkpoint with a finite held-out objective is kept")
     exporter(model, run.export)
     first, *others = panel.write(model, run.results)
     if self.at_end:
