@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -274,7 +275,8 @@ def test_mistakes(tmp_path, change, sentence):
 def test_a_run_of_the_command_line(finished, tmp_path):
   """It is opened without a function; an Experiment does not resume it, nor the command line one
   of Python."""
-  path = runs.finished("gin/toy_birds_tiny.gin")[0].path
+  path = tmp_path / "run"
+  shutil.copytree(runs.finished("gin/toy_birds_tiny.gin")[0].path, path)
   run = mm.open_run(path, data_dir=str(runs.scratch() / "data"))
   sentences = run.sample(2, to="sentence")
   assert sentences.shape == (2,) and all(isinstance(said, str) for said in sentences)
