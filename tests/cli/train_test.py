@@ -1,6 +1,7 @@
 import os
 import pathlib
 import re
+import shutil
 import signal
 import sys
 import time
@@ -127,7 +128,7 @@ def test_knobs_of_a_run():
                    "GROUPS": "image_index"}
 
 
-def test_what_is_said_at_the_end():
+def test_what_is_said_at_the_end(tmp_path):
   run, code, printed = runs.finished(TINY)
   assert code == 0
   data = f"--data_dir={runs.scratch() / 'data'}"
@@ -144,10 +145,12 @@ def test_what_is_said_at_the_end():
       f"  {bin_dir}/python tools/generate.py --run_dir={run.path}",
       f"  {bin_dir}/tensorboard --logdir {run.events}"]
   assert len(list(pathlib.Path(run.results).glob("*.png"))) == 6
+  copy = tmp_path / "run"  # others look at that run
+  shutil.copytree(run.path, copy)
   code, printed = runs.call_here(
-      "evaluate.py", f"--run_dir={run.path}", data, "--gin_param=METRICS = {}")
+      "evaluate.py", f"--run_dir={copy}", data, "--gin_param=METRICS = {}")
   assert code == 0
-  assert printed.startswith(f"Measuring {run.path}, weights after step 20: ")
+  assert printed.startswith(f"Measuring {copy}, weights after step 20: ")
   assert " on toy_birds, 20 examples\n" in printed
 
 
